@@ -1,0 +1,381 @@
+"""One connection, either end of it, without I/O and without a clock.
+
+Enters: whole messages, sinks, responses and the time. Leaves: events and, lazily, messages to
+send. A shell (`simnode.live`, `simnode.client`, a simulator) moves the bytes::
+
+    connection.receive_message(message, now)   # then take every event
+    connection.next_event()                    # -> Event | None
+    connection.send_response(ticket, result)   # or send_request, as a client
+    connection.next_message()                  # -> OutgoingMessage | None, made now
+    connection.next_deadline()                 # call handle_deadline(now) then
+
+Next: `outbox.py` for what goes out, `reassembly.py` for what comes in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from simnode.protocol.blob import Blob, Rope
+from simnode.protocol.chunking import Framing, count_chunks, frame_mapped
+from simnode.protocol.codec.base import Codec
+from simnode.protocol.errors import (
+    DecodeError,
+    EncodeError,
+    LocalProtocolError,
+    ReassemblyError,
+    ReassemblyErrorKind,
+)
+from simnode.protocol.events import (
+    ChunkReceived,
+    ChunkRefused,
+    Event,
+    MessageRefused,
+    RequestReceived,
+    ResponseReceived,
+    SinkRequested,
+    StreamCompleted,
+    StreamOpened,
+)
+from simnode.protocol.limits import (
+    CHUNK_THRESHOLD,
+    MAX_RESPONSE_SIZE,
+    MAX_TOTAL_CHUNKS,
+    STREAM_ID_MODULUS,
+    Limits,
+)
+from simnode.protocol.messages.error_kinds import DeserializationError, OperationError, Unhandled
+from simnode.protocol.messages.requests import ClientRequest, Get, Put, StreamChunk, Subscribe, Update
+from simnode.protocol.messages.responses import (
+    Err,
+    GetResponse,
+    GetResponseContent,
+    HostResult,
+    StreamHeader,
+    UpdateNotification,
+)
+from simnode.protocol.outbox import Lane, Outbox, OutgoingMessage, Parcel, Ticket
+from simnode.protocol.reassembly import Completed, NeedsSink, ReassemblyBuffer, Sink, SinkRefused
+
+
+class _Connection:
+    """What both roles share: streams in, parcels out."""
+
+    def __init__(self, *, codec: Codec, limits: Limits | None, first_stream_id: int) -> None:
+        self.codec = codec
+        self.limits = limits or Limits()
+        self.outbox = Outbox()
+        self.reassembly = ReassemblyBuffer(self.limits)
+        self._events: deque[Event] = deque()
+        self._next_stream_id = first_stream_id
+
+    def next_event(self) -> Event | None:
+        """The oldest event not taken yet. A shell takes all of them after each call that can make some."""
+        return self._events.popleft() if self._events else None
+
+    def next_message(self) -> OutgoingMessage | None:
+        """The next message to send, made now: whole messages first, then streams in turn."""
+        return self.outbox.next_message()
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` is due, in seconds on the shell's clock."""
+        return self.reassembly.next_deadline()
+
+    def handle_deadline(self, now: float) -> None:
+        """Ends the streams that waited too long for a chunk; the peer is told."""
+        for error in self.reassembly.expire(now):
+            self._refuse_chunk(error)
+
+    def provide_sink(self, stream_id: int, sink: Sink | SinkRefused, now: float) -> None:
+        """Answers `SinkRequested`; no message may be received in between (the caller's contract)."""
+        try:
+            self._take_progress(stream_id, self.reassembly.provide_sink(stream_id, sink, now))
+        except ReassemblyError as error:
+            self._refuse_chunk(error)
+
+    def connection_lost(self) -> list[object]:
+        """Gives every sink back; returns the tokens of everything that was not sent whole."""
+        self.reassembly.discard_all()
+        return self.outbox.tokens()
+
+    # ---- for the roles -----------------------------------------------------------------------
+
+    def _receive_chunk(self, chunk: StreamChunk, now: float, expected_nbytes: int | None = None) -> None:
+        try:
+            progress = self.reassembly.receive_chunk(chunk, now, expected_nbytes=expected_nbytes)
+            self._take_progress(chunk.stream_id, progress)
+        except ReassemblyError as error:
+            self._refuse_chunk(error)
+
+    def _take_progress(self, stream_id: int, progress: Completed | NeedsSink | None) -> None:
+        if isinstance(progress, NeedsSink):
+            self._events.append(SinkRequested(stream_id=stream_id, nbytes=progress.nbytes))
+        elif isinstance(progress, Completed):
+            self._events.append(StreamCompleted(stream_id=stream_id, nbytes=len(progress.message)))
+            self._take_message(progress.message, stream_id)
+
+    def _refuse_chunk(self, error: ReassemblyError) -> None:
+        self._events.append(
+            ChunkRefused(stream_id=error.stream_id, kind=error.kind, text=str(error), stream_killed=error.kills_stream)
+        )
+
+    def _take_message(self, message: Blob, stream_id: int | None) -> None:
+        raise NotImplementedError
+
+    def _take_stream_id(self) -> int:
+        stream_id = self._next_stream_id
+        self._next_stream_id = (stream_id + 1) % STREAM_ID_MODULUS
+        return stream_id
+
+
+class ServerConnection(_Connection):
+    """The node's end.
+
+    Args:
+        codec: the connection's encoding.
+        streaming: whether large responses go in chunks. What is accepted does not depend on it.
+        limits: what the connection may use.
+        framing: how a response becomes messages; a scenario may compare others.
+        first_stream_id: of the responses, counting up and wrapping at 2**32.
+    """
+
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        streaming: bool,
+        limits: Limits | None = None,
+        framing: Framing = frame_mapped,
+        first_stream_id: int = 0,
+    ) -> None:
+        super().__init__(codec=codec, limits=limits, first_stream_id=first_stream_id)
+        self.streaming = streaming
+        self._framing = framing
+
+    def receive_message(self, message: Blob, now: float) -> None:
+        """Takes one whole WebSocket message.
+
+        Whatever is wrong with it is answered here, in the connection's encoding; the connection
+        goes on. `message` must stay valid for as long as the shell keeps the events made from it.
+        """
+        try:
+            request = self.codec.decode_request(message)
+        except DecodeError as error:
+            self._refuse_message(str(error))
+            return
+        if isinstance(request, StreamChunk):
+            self._receive_chunk(request, now)
+        else:
+            self._events.append(
+                RequestReceived(ticket=self.outbox.open(self._lanes_of(request)), request=request, message=message)
+            )
+
+    def refuse_message(self, cause: str) -> None:
+        """Answers a message that the shell had no room for and threw away."""
+        self._events.append(MessageRefused(cause=cause))
+        self._answer(Unhandled(cause=cause))
+
+    def send_response(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+        """Answers a request; the reply goes out when its turn comes.
+
+        Args:
+            ticket: of its `RequestReceived`.
+            result: what the node says.
+            token: comes back with the last message of the reply, or from `connection_lost`.
+
+        Raises:
+            LocalProtocolError: the ticket is none, or was answered before (the caller's fault).
+        """
+        if not isinstance(ticket, Ticket):
+            raise LocalProtocolError("a response needs the ticket of its request")
+        self.outbox.fill(ticket, self._pack(result, token))
+
+    def send_notification(self, notification: UpdateNotification, *, token: object = None) -> None:
+        """Tells a subscriber; it goes out before replies about the same contract that are not ready yet."""
+        lanes = (("key", notification.key.instance),)
+        self.outbox.insert(lanes, self._pack(notification, token))
+
+    def send_unsolicited(self, result: HostResult) -> None:
+        """Says something that answers no request (an authentication error)."""
+        self.outbox.insert((), self._pack(result, None))
+
+    def forget(self, ticket: object) -> None:
+        """The request of this ticket gets no reply."""
+        if not isinstance(ticket, Ticket):
+            raise LocalProtocolError("only a ticket can be withdrawn")
+        self.outbox.withdraw(ticket)
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _take_message(self, message: Blob, stream_id: int | None) -> None:
+        try:
+            request = self.codec.decode_request(message)
+        except DecodeError as error:
+            self._refuse_message(str(error))
+            return
+        if isinstance(request, StreamChunk):
+            assert stream_id is not None
+            text = f"the message of stream {stream_id} is itself a StreamChunk"
+            self._refuse_chunk(
+                ReassemblyError(ReassemblyErrorKind.NESTED, text, stream_id=stream_id, kills_stream=True)
+            )
+            return
+        self._events.append(
+            RequestReceived(ticket=self.outbox.open(self._lanes_of(request)), request=request, message=message)
+        )
+
+    def _lanes_of(self, request: ClientRequest) -> tuple[Lane, ...]:
+        match request:
+            case Put(contract=contract):
+                instance = contract.key.instance
+            case Update(key=key):
+                instance = key.instance
+            case Get(key=instance) | Subscribe(key=instance):
+                pass
+            case _:
+                return ()
+        if self.codec.replies_match_by_kind:
+            return (("key", instance), ("kind", type(request)))
+        return (("key", instance),)
+
+    def _refuse_message(self, cause: str) -> None:
+        self._events.append(MessageRefused(cause=cause))
+        self._answer(DeserializationError(cause=cause))
+
+    def _refuse_chunk(self, error: ReassemblyError) -> None:
+        super()._refuse_chunk(error)
+        self._answer(Unhandled(cause=f"stream reassembly error: {error}"))
+
+    def _answer(self, kind: DeserializationError | Unhandled) -> None:
+        self.outbox.insert((), self._pack(Err(kind), None))
+
+    def _pack(self, result: HostResult, token: object) -> Parcel:
+        try:
+            message = self.codec.encode_result(result)
+        except EncodeError as error:
+            message = self.codec.encode_result(Err(Unhandled(cause=str(error))))
+        if len(message) > MAX_RESPONSE_SIZE:
+            cause = f"a response of {len(message)} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes"
+            message = self.codec.encode_result(Err(OperationError(cause=cause)))
+        nbytes = len(message)
+        if not self.streaming or nbytes <= CHUNK_THRESHOLD:
+            framed = self._framing(message, None) if nbytes > CHUNK_THRESHOLD else frame_mapped(message, None)
+            return Parcel(messages=framed.messages, due_bytes=nbytes, held_bytes=framed.held_bytes, token=token)
+        stream_id = self._take_stream_id()
+        header = self._header(result, stream_id, nbytes)
+
+        def encode_chunk(index: int, total: int, data: Rope) -> Rope:
+            return self.codec.encode_result_chunk(stream_id=stream_id, index=index, total=total, data=data)
+
+        framed = self._framing(message, encode_chunk)
+        return Parcel(
+            messages=framed.messages,
+            due_bytes=nbytes,
+            held_bytes=framed.held_bytes,
+            is_stream=True,
+            header=header,
+            is_headed=header is not None,
+            token=token,
+        )
+
+    def _header(self, result: HostResult, stream_id: int, nbytes: int) -> Rope | None:
+        if not (self.codec.has_stream_header and isinstance(result, GetResponse)):
+            return None
+        content = GetResponseContent(key=result.key, includes_contract=result.contract is not None)
+        return self.codec.encode_result(StreamHeader(stream_id=stream_id, total_bytes=nbytes, content=content))
+
+
+class ClientConnection(_Connection):
+    """The client's end.
+
+    Args:
+        codec: the connection's encoding.
+        limits: what the connection may use.
+        first_stream_id: of the chunked requests, counting up and wrapping at 2**32.
+    """
+
+    def __init__(self, *, codec: Codec, limits: Limits | None = None, first_stream_id: int = 0) -> None:
+        super().__init__(codec=codec, limits=limits, first_stream_id=first_stream_id)
+        #: announced lengths of streams whose first chunk is still to come, in bytes
+        self._announced: dict[int, int] = {}
+        #: streams whose chunks go to the user as they come, with the bytes still expected
+        self._taken: dict[int, int] = {}
+
+    def send_request(self, request: ClientRequest, *, token: object = None) -> None:
+        """Queues a request; over `CHUNK_THRESHOLD` it goes in chunks, as the reference client's do.
+
+        Raises:
+            EncodeError: the encoding has no such request, or it is longer than 256 chunks (the caller's fault).
+        """
+        message = self.codec.encode_request(request)
+        nbytes = len(message)
+        if nbytes <= CHUNK_THRESHOLD:
+            self.outbox.insert((), Parcel(messages=iter((message,)), due_bytes=nbytes, token=token))
+            return
+        if count_chunks(nbytes) > MAX_TOTAL_CHUNKS:
+            raise EncodeError(f"a request of {nbytes} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes")
+        stream_id = self._take_stream_id()
+
+        def encode_chunk(index: int, total: int, data: Rope) -> Rope:
+            return self.codec.encode_request_chunk(stream_id=stream_id, index=index, total=total, data=data)
+
+        framed = frame_mapped(message, encode_chunk)
+        self.outbox.insert((), Parcel(messages=framed.messages, due_bytes=nbytes, is_stream=True, token=token))
+
+    def receive_message(self, message: Blob, now: float) -> None:
+        """Takes one whole WebSocket message; what cannot be decoded becomes a `MessageRefused` event."""
+        try:
+            result = self.codec.decode_result(message)
+        except DecodeError as error:
+            self._events.append(MessageRefused(cause=str(error)))
+            return
+        if isinstance(result, StreamChunk):
+            self._take_chunk(result, now)
+        elif isinstance(result, StreamHeader):
+            self._announce(result)
+            self._events.append(StreamOpened(header=result))
+        else:
+            self._events.append(ResponseReceived(result=result, message=message))
+
+    def take_stream(self, stream_id: int) -> None:
+        """The chunks of this announced stream are wanted one by one, not reassembled.
+
+        Raises:
+            LocalProtocolError: no such stream was announced, or its first chunk is in (the caller's fault).
+        """
+        if stream_id not in self._announced:
+            raise LocalProtocolError(f"stream {stream_id} was not announced")
+        self._taken[stream_id] = self._announced.pop(stream_id)
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _announce(self, header: StreamHeader) -> None:
+        self._announced[header.stream_id] = header.total_bytes
+        if len(self._announced) > self.limits.max_concurrent_streams:
+            # as the reference client does: a ninth header pushes out another
+            del self._announced[next(iter(self._announced))]
+
+    def _take_chunk(self, chunk: StreamChunk, now: float) -> None:
+        left = self._taken.get(chunk.stream_id)
+        if left is None:
+            self._receive_chunk(chunk, now, self._announced.pop(chunk.stream_id, None))
+            return
+        self._events.append(
+            ChunkReceived(stream_id=chunk.stream_id, index=chunk.index, total=chunk.total, data=chunk.data)
+        )
+        left -= len(chunk.data)
+        if left > 0:
+            self._taken[chunk.stream_id] = left
+        else:
+            del self._taken[chunk.stream_id]
+
+    def _take_message(self, message: Blob, stream_id: int | None) -> None:
+        try:
+            result = self.codec.decode_result(message)
+        except DecodeError as error:
+            self._events.append(MessageRefused(cause=str(error)))
+            return
+        if isinstance(result, StreamChunk | StreamHeader):
+            self._events.append(MessageRefused(cause=f"the message of stream {stream_id} is itself part of a stream"))
+            return
+        self._events.append(ResponseReceived(result=result, message=message, stream_id=stream_id))

@@ -1,0 +1,94 @@
+"""What the core tells its shell. Enters: nothing. Leaves: dataclasses, past tense. Next: `chunking.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simnode.protocol.blob import Blob
+from simnode.protocol.errors import ReassemblyErrorKind
+from simnode.protocol.messages.requests import ClientRequest
+from simnode.protocol.messages.responses import HostResult, StreamHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestReceived:
+    """Server: a whole request, to be answered with `send_response(ticket, …)`.
+
+    `message` is the serialized request; the request's Blobs are slices of it. `ticket` is the
+    reply's place in line (an `outbox.Ticket`), opaque to the shell.
+    """
+
+    ticket: object
+    request: ClientRequest
+    message: Blob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseReceived:
+    """Client: a whole result; a reassembled one carries the id of the stream it came in."""
+
+    result: HostResult
+    message: Blob
+    stream_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkRequested:
+    """A stream needs room for `nbytes`; answer with `provide_sink` before the next message."""
+
+    stream_id: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOpened:
+    """Client: the server announced a stream; `take_stream` now to get its chunks one by one."""
+
+    header: StreamHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkReceived:
+    """Client: a piece of a stream that was taken, in order of arrival."""
+
+    stream_id: int
+    index: int
+    total: int
+    data: Blob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCompleted:
+    """A chunked message is whole; its `RequestReceived` or `ResponseReceived` follows."""
+
+    stream_id: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRefused:
+    """A chunk did not fit, or a stream ran out of time. A server has answered it already."""
+
+    stream_id: int
+    kind: ReassemblyErrorKind
+    text: str
+    stream_killed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRefused:
+    """A message could not be decoded or had no room. A server has answered it already."""
+
+    cause: str
+
+
+Event = (
+    RequestReceived
+    | ResponseReceived
+    | SinkRequested
+    | StreamOpened
+    | ChunkReceived
+    | StreamCompleted
+    | ChunkRefused
+    | MessageRefused
+)
