@@ -27,8 +27,10 @@ class Blob:
 
     def __init__(self, buffer: Buffer = b"", *, origin: object = None, start: int = 0) -> None:
         view = memoryview(buffer)
-        #: one-dimensional, itemsize 1, read-only for whoever holds only the Blob
-        self.view: Final = view if view.format == "B" and view.ndim == 1 else view.cast("B")
+        if view.format != "B" or view.ndim != 1:
+            view = view.cast("B")
+        #: one-dimensional, itemsize 1, read-only
+        self.view: Final = view if view.readonly else view.toreadonly()
         self.origin: Final = origin
         self.start: Final = start
 
@@ -61,7 +63,7 @@ class Blob:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Blob):
-            return self.view is other.view or same_bytes(self.view, other.view)
+            return self is other or same_bytes(self.view, other.view)
         if isinstance(other, bytes | bytearray | memoryview):
             return same_bytes(self.view, memoryview(other))
         return NotImplemented

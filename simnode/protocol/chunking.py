@@ -33,10 +33,17 @@ class Framed:
 
 
 class Framing(Protocol):
-    """How a message becomes the messages that carry it."""
+    """How a message becomes the messages that carry it: a choice of buffering, never of bytes on the wire."""
 
     def __call__(self, message: Rope, encode_chunk: EncodeChunk | None) -> Framed:
-        """`encode_chunk` is None for a message that goes out whole."""
+        """Frames one message longer than `CHUNK_THRESHOLD`.
+
+        Args:
+            message: serialized.
+            encode_chunk: makes one StreamChunk. The result then has exactly `count_chunks(len(message))`
+                messages, of `CHUNK_SIZE` payload bytes each but for the last. None for a message
+                that goes out whole: the result then has that one.
+        """
 
 
 def cut_into_chunks(message: Rope, encode_chunk: EncodeChunk) -> Iterator[Rope]:

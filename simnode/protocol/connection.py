@@ -14,10 +14,11 @@ Next: `outbox.py` for what goes out, `reassembly.py` for what comes in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 
 from simnode.protocol.blob import Blob, Rope
-from simnode.protocol.chunking import Framing, count_chunks, frame_mapped
+from simnode.protocol.chunking import EncodeChunk, Framing, count_chunks, frame_mapped
 from simnode.protocol.codec.base import Codec
 from simnode.protocol.errors import (
     DecodeError,
@@ -58,7 +59,7 @@ from simnode.protocol.outbox import Lane, Outbox, OutgoingMessage, Parcel, Ticke
 from simnode.protocol.reassembly import Completed, NeedsSink, ReassemblyBuffer, Sink, SinkRefused
 
 
-class _Connection:
+class _Connection(ABC):
     """What both roles share: streams in, parcels out."""
 
     def __init__(self, *, codec: Codec, limits: Limits | None, first_stream_id: int) -> None:
@@ -93,10 +94,23 @@ class _Connection:
         except ReassemblyError as error:
             self._refuse_chunk(error)
 
+    def abort_stream(self, stream_id: int, reason: str, now: float) -> None:
+        """Ends an incomplete stream whose room is needed elsewhere; the peer is told.
+
+        Nothing happens when the stream ended in the meantime.
+        """
+        error = self.reassembly.abort(stream_id, reason, now)
+        if error is not None:
+            self._refuse_chunk(error)
+
     def connection_lost(self) -> list[object]:
-        """Gives every sink back; returns the tokens of everything that was not sent whole."""
+        """Gives every sink back and drops what was to be sent; nothing may be received or sent afterwards.
+
+        Returns:
+            The tokens, other than None, of everything that was not sent whole.
+        """
         self.reassembly.discard_all()
-        return self.outbox.tokens()
+        return self.outbox.close()
 
     # ---- for the roles -----------------------------------------------------------------------
 
@@ -119,8 +133,24 @@ class _Connection:
             ChunkRefused(stream_id=error.stream_id, kind=error.kind, text=str(error), stream_killed=error.kills_stream)
         )
 
-    def _take_message(self, message: Blob, stream_id: int | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take_message(self, message: Blob, stream_id: int) -> None:
+        """Takes a message that came in chunks."""
+
+    def _lanes_of(self, request: ClientRequest) -> tuple[Lane, ...]:
+        """The lanes in which a request, and its reply, keep their order."""
+        match request:
+            case Put(contract=contract):
+                instance = contract.key.instance
+            case Update(key=key):
+                instance = key.instance
+            case Get(key=instance) | Subscribe(key=instance):
+                pass
+            case _:
+                return ()
+        if self.codec.replies_match_by_kind:
+            return (("key", instance), ("kind", type(request)))
+        return (("key", instance),)
 
     def _take_stream_id(self) -> int:
         stream_id = self._next_stream_id
@@ -166,9 +196,7 @@ class ServerConnection(_Connection):
         if isinstance(request, StreamChunk):
             self._receive_chunk(request, now)
         else:
-            self._events.append(
-                RequestReceived(ticket=self.outbox.open(self._lanes_of(request)), request=request, message=message)
-            )
+            self._take_request(request, message)
 
     def refuse_message(self, cause: str) -> None:
         """Answers a message that the shell had no room for and threw away."""
@@ -184,7 +212,8 @@ class ServerConnection(_Connection):
             token: comes back with the last message of the reply, or from `connection_lost`.
 
         Raises:
-            LocalProtocolError: the ticket is none, or was answered before (the caller's fault).
+            LocalProtocolError: the ticket is none, was answered or forgotten before, or the
+                connection is lost (the caller's fault; the token stays the caller's).
         """
         if not isinstance(ticket, Ticket):
             raise LocalProtocolError("a response needs the ticket of its request")
@@ -192,12 +221,11 @@ class ServerConnection(_Connection):
 
     def send_notification(self, notification: UpdateNotification, *, token: object = None) -> None:
         """Tells a subscriber; it goes out before replies about the same contract that are not ready yet."""
-        lanes = (("key", notification.key.instance),)
-        self.outbox.insert(lanes, self._pack(notification, token))
+        self.outbox.insert(("key", notification.key.instance), self._pack(notification, token))
 
     def send_unsolicited(self, result: HostResult) -> None:
         """Says something that answers no request (an authentication error)."""
-        self.outbox.insert((), self._pack(result, None))
+        self.outbox.insert(None, self._pack(result, None))
 
     def forget(self, ticket: object) -> None:
         """The request of this ticket gets no reply."""
@@ -207,36 +235,23 @@ class ServerConnection(_Connection):
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _take_message(self, message: Blob, stream_id: int | None) -> None:
+    def _take_message(self, message: Blob, stream_id: int) -> None:
         try:
             request = self.codec.decode_request(message)
         except DecodeError as error:
             self._refuse_message(str(error))
             return
         if isinstance(request, StreamChunk):
-            assert stream_id is not None
             text = f"the message of stream {stream_id} is itself a StreamChunk"
             self._refuse_chunk(
                 ReassemblyError(ReassemblyErrorKind.NESTED, text, stream_id=stream_id, kills_stream=True)
             )
-            return
-        self._events.append(
-            RequestReceived(ticket=self.outbox.open(self._lanes_of(request)), request=request, message=message)
-        )
+        else:
+            self._take_request(request, message)
 
-    def _lanes_of(self, request: ClientRequest) -> tuple[Lane, ...]:
-        match request:
-            case Put(contract=contract):
-                instance = contract.key.instance
-            case Update(key=key):
-                instance = key.instance
-            case Get(key=instance) | Subscribe(key=instance):
-                pass
-            case _:
-                return ()
-        if self.codec.replies_match_by_kind:
-            return (("key", instance), ("kind", type(request)))
-        return (("key", instance),)
+    def _take_request(self, request: ClientRequest, message: Blob) -> None:
+        ticket = self.outbox.open(self._lanes_of(request))
+        self._events.append(RequestReceived(ticket=ticket, request=request, message=message))
 
     def _refuse_message(self, cause: str) -> None:
         self._events.append(MessageRefused(cause=cause))
@@ -247,7 +262,7 @@ class ServerConnection(_Connection):
         self._answer(Unhandled(cause=f"stream reassembly error: {error}"))
 
     def _answer(self, kind: DeserializationError | Unhandled) -> None:
-        self.outbox.insert((), self._pack(Err(kind), None))
+        self.outbox.insert(None, self._pack(Err(kind), None))
 
     def _pack(self, result: HostResult, token: object) -> Parcel:
         try:
@@ -304,23 +319,21 @@ class ClientConnection(_Connection):
     def send_request(self, request: ClientRequest, *, token: object = None) -> None:
         """Queues a request; over `CHUNK_THRESHOLD` it goes in chunks, as the reference client's do.
 
+        A small request may overtake a large one, but not one about the same contract: a GET that
+        was asked for after a PUT must see it.
+
         Raises:
             EncodeError: the encoding has no such request, or it is longer than 256 chunks (the caller's fault).
+            LocalProtocolError: the connection is lost (the caller's fault).
         """
         message = self.codec.encode_request(request)
         nbytes = len(message)
-        if nbytes <= CHUNK_THRESHOLD:
-            self.outbox.insert((), Parcel(messages=iter((message,)), due_bytes=nbytes, token=token))
-            return
         if count_chunks(nbytes) > MAX_TOTAL_CHUNKS:
             raise EncodeError(f"a request of {nbytes} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes")
-        stream_id = self._take_stream_id()
-
-        def encode_chunk(index: int, total: int, data: Rope) -> Rope:
-            return self.codec.encode_request_chunk(stream_id=stream_id, index=index, total=total, data=data)
-
-        framed = frame_mapped(message, encode_chunk)
-        self.outbox.insert((), Parcel(messages=framed.messages, due_bytes=nbytes, is_stream=True, token=token))
+        is_stream = nbytes > CHUNK_THRESHOLD
+        framed = frame_mapped(message, self._chunk_encoder() if is_stream else None)
+        parcel = Parcel(messages=framed.messages, due_bytes=nbytes, is_stream=is_stream, token=token)
+        self.outbox.fill(self.outbox.open(self._lanes_of(request)), parcel)
 
     def receive_message(self, message: Blob, now: float) -> None:
         """Takes one whole WebSocket message; what cannot be decoded becomes a `MessageRefused` event."""
@@ -333,7 +346,6 @@ class ClientConnection(_Connection):
             self._take_chunk(result, now)
         elif isinstance(result, StreamHeader):
             self._announce(result)
-            self._events.append(StreamOpened(header=result))
         else:
             self._events.append(ResponseReceived(result=result, message=message))
 
@@ -349,7 +361,19 @@ class ClientConnection(_Connection):
 
     # ---- inside ------------------------------------------------------------------------------
 
+    def _chunk_encoder(self) -> EncodeChunk:
+        stream_id = self._take_stream_id()
+
+        def encode_chunk(index: int, total: int, data: Rope) -> Rope:
+            return self.codec.encode_request_chunk(stream_id=stream_id, index=index, total=total, data=data)
+
+        return encode_chunk
+
     def _announce(self, header: StreamHeader) -> None:
+        if header.stream_id in self.reassembly or header.stream_id in self._taken:
+            self._events.append(MessageRefused(cause=f"stream {header.stream_id} was announced after it had begun"))
+            return
+        self._events.append(StreamOpened(header=header))
         self._announced[header.stream_id] = header.total_bytes
         if len(self._announced) > self.limits.max_concurrent_streams:
             # as the reference client does: a ninth header pushes out another
@@ -369,7 +393,7 @@ class ClientConnection(_Connection):
         else:
             del self._taken[chunk.stream_id]
 
-    def _take_message(self, message: Blob, stream_id: int | None) -> None:
+    def _take_message(self, message: Blob, stream_id: int) -> None:
         try:
             result = self.codec.decode_result(message)
         except DecodeError as error:

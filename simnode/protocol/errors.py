@@ -2,9 +2,9 @@
 
 ProtocolError
 ├── LocalProtocolError      our own caller misused the core: a bug, never answered
+├── EncodeError             a message that this encoding cannot express: a client's caller is told, a server answers
 └── RemoteProtocolError     the peer broke the rules: answered, never fatal to the connection
     ├── DecodeError         a message that is none
-    ├── EncodeError         a message that this encoding cannot express
     └── ReassemblyError     a chunk that does not fit (see `reassembly.py` for its kinds)
 """
 

@@ -59,7 +59,11 @@ class ChunkReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamCompleted:
-    """A chunked message is whole; its `RequestReceived` or `ResponseReceived` follows."""
+    """A chunked message is whole; what it says follows: the message, or why it was refused.
+
+    The next event is `RequestReceived` or `ResponseReceived` with the Blob that the sink finished, or
+    `MessageRefused` or `ChunkRefused` (kind `NESTED`), after which nobody but the shell knows that Blob.
+    """
 
     stream_id: int
     nbytes: int

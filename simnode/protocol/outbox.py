@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 from simnode.protocol.blob import Rope
 from simnode.protocol.chunking import count_chunks
@@ -52,12 +53,62 @@ class Parcel:
         return count_chunks(self.due_bytes) if self.is_stream and self.due_bytes else 0
 
 
+class TicketState(Enum):
+    """`OPEN` → `FILLED` → `QUEUED` → `CLOSED`; a withdrawn one goes from `OPEN` to `CLOSED`."""
+
+    OPEN = "has no reply yet"
+    FILLED = "has its reply and waits for its turn"
+    QUEUED = "has its turn"
+    CLOSED = "is done with"
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A place in line for a reply, taken when the request arrived."""
 
     lanes: tuple[Lane, ...]
+    #: there from `FILLED` to `QUEUED`; a closed ticket holds on to no payload, whoever holds the ticket
     parcel: Parcel | None = None
+    state: TicketState = TicketState.OPEN
+
+    def close(self) -> None:
+        self.state = TicketState.CLOSED
+        self.parcel = None
+
+
+class _Line:
+    """The tickets of one lane that were not sent whole, in the order of their turns.
+
+    In two parts, so that a notification finds its place at once however long the line is.
+    """
+
+    __slots__ = ("rest", "settled")
+
+    def __init__(self) -> None:
+        #: those with a parcel, up to the first one without
+        self.settled: deque[Ticket] = deque()
+        #: from the first one without a parcel on
+        self.rest: deque[Ticket] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.settled or self.rest)
+
+    @property
+    def head(self) -> Ticket:
+        return self.settled[0] if self.settled else self.rest[0]
+
+    def settle(self) -> None:
+        """Moves the boundary to where it belongs, after a ticket of `rest` was filled or left."""
+        while self.rest and self.rest[0].state is not TicketState.OPEN:
+            self.settled.append(self.rest.popleft())
+
+    def leave(self, ticket: Ticket) -> None:
+        """`ticket` is the head, or is still open."""
+        if self.settled and self.settled[0] is ticket:
+            self.settled.popleft()
+        else:
+            self.rest.remove(ticket)
+            self.settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +123,8 @@ class Outbox:
     """The outgoing side of one connection."""
 
     def __init__(self) -> None:
-        #: by lane, every ticket that has not been sent whole, in the order of their turns
-        self._lanes: dict[Lane, deque[Ticket]] = {}
+        #: by lane; an empty line is forgotten
+        self._lines: dict[Lane, _Line] = {}
         #: whole messages whose turn has come
         self._whole: deque[Ticket] = deque()
         #: streams under way, the next to send first; at most `MAX_CONCURRENT_STREAMS`
@@ -81,6 +132,7 @@ class Outbox:
         #: streams whose turn has come but that must wait for room
         self._waiting: deque[Ticket] = deque()
         self._whole_in_a_row = 0
+        self._is_closed = False
         #: payload bytes and chunks due to the peer and not yet handed out
         self.due_bytes = 0
         self.due_chunks = 0
@@ -94,37 +146,43 @@ class Outbox:
         """Takes a place in line; `fill` or `withdraw` it later."""
         ticket = Ticket(lanes)
         for lane in lanes:
-            self._lanes.setdefault(lane, deque()).append(ticket)
+            self._line(lane).rest.append(ticket)
         return ticket
 
     def fill(self, ticket: Ticket, parcel: Parcel) -> None:
         """The reply is there; it goes out when its turn comes.
 
         Raises:
-            LocalProtocolError: the ticket was used before (the caller's fault).
+            LocalProtocolError: the ticket was filled or withdrawn before, or the outbox is closed
+                (the caller's fault; the parcel and its token stay the caller's).
         """
-        if ticket.parcel is not None:
-            raise LocalProtocolError("a reply was sent twice for one request")
-        ticket.parcel = parcel
-        self.due_bytes += parcel.due_bytes
-        self.due_chunks += parcel.due_chunks
-        self.held_bytes += parcel.held_bytes
-        if self._has_turn(ticket):
-            self._make_ready(ticket)
+        self._accept(ticket, parcel)
+        for lane in ticket.lanes:
+            self._lines[lane].settle()
+        self._queue_in_turn(ticket)
 
-    def insert(self, lanes: tuple[Lane, ...], parcel: Parcel) -> None:
-        """A message nobody asked for (a notification): after the replies that are ready, before those that are not."""
-        ticket = Ticket(lanes)
-        for lane in lanes:
-            line = self._lanes.setdefault(lane, deque())
-            at = next((at for at, other in enumerate(line) if other.parcel is None), len(line))
-            line.insert(at, ticket)
-        self.fill(ticket, parcel)
+    def insert(self, lane: Lane | None, parcel: Parcel) -> None:
+        """A message nobody asked for (a notification): after the replies that are ready, before those that are not.
+
+        It takes one lane at most: in two it might find itself before a reply in one and behind it in the other.
+
+        Raises:
+            LocalProtocolError: the outbox is closed (the caller's fault).
+        """
+        ticket = Ticket(() if lane is None else (lane,))
+        self._accept(ticket, parcel)
+        if lane is not None:
+            self._line(lane).settled.append(ticket)
+        self._queue_in_turn(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Gives a place back: the request gets no reply."""
-        if ticket.parcel is not None:
-            raise LocalProtocolError("a reply that is under way cannot be withdrawn")
+        """Gives a place back: the request gets no reply.
+
+        Raises:
+            LocalProtocolError: the ticket was filled or withdrawn before (the caller's fault).
+        """
+        if ticket.state is not TicketState.OPEN:
+            raise LocalProtocolError(f"a request that {ticket.state.value} was withdrawn")
         self._leave(ticket)
 
     def next_message(self) -> OutgoingMessage | None:
@@ -137,33 +195,71 @@ class Outbox:
             return self._send_piece(self._active.popleft())
         return None
 
-    def tokens(self) -> list[object]:
-        """The tokens of everything that was not sent whole; for a connection that is gone."""
-        return [ticket.parcel.token for ticket in self._tickets() if ticket.parcel is not None]
+    def close(self) -> list[object]:
+        """Throws everything away, for a connection that is gone; returns the tokens that did not come back yet."""
+        tickets = self._tickets()
+        tokens = [ticket.parcel.token for ticket in tickets if ticket.parcel is not None]
+        for ticket in tickets:
+            ticket.close()
+        self._is_closed = True
+        for queue in (self._lines, self._whole, self._active, self._waiting):
+            queue.clear()
+        self.due_bytes = self.due_chunks = self.held_bytes = 0
+        return [token for token in tokens if token is not None]
 
     def check_invariants(self) -> None:
         """Asserts what the attributes promise; for tests."""
-        parcels = [ticket.parcel for ticket in self._tickets() if ticket.parcel is not None]
+        tickets = self._tickets()
+        parcels = [ticket.parcel for ticket in tickets if ticket.parcel is not None]
         assert self.due_bytes == sum(parcel.due_bytes for parcel in parcels)
         assert self.due_chunks == sum(parcel.due_chunks for parcel in parcels)
         assert self.held_bytes == sum(parcel.held_bytes for parcel in parcels)
+        queued = {*self._whole, *self._active, *self._waiting}
+        assert len(queued) == len(self._whole) + len(self._active) + len(self._waiting), "nothing is queued twice"
+        for ticket in tickets:
+            assert (ticket.state is TicketState.QUEUED) == (ticket in queued)
+            assert (ticket.state is TicketState.OPEN) == (ticket.parcel is None)
+            assert ticket.state is not TicketState.FILLED or not self._has_turn(ticket), "a turn that came is taken"
+            assert ticket.state is not TicketState.QUEUED or self._has_turn(ticket), "nobody overtakes in a lane"
         assert len(self._active) <= MAX_CONCURRENT_STREAMS
-        assert sum(not ticket.parcel.is_headed for ticket in self._active if ticket.parcel is not None) <= 1
-        assert all(self._lanes.values()), "an empty lane is forgotten"
+        assert len(self._active) == 1 or all(_parcel(ticket).is_headed for ticket in self._active)
+        assert self._active or not self._waiting, "no stream waits for nothing"
+        for line in self._lines.values():
+            assert line, "an empty line is forgotten"
+            assert all(ticket.state is not TicketState.OPEN for ticket in line.settled)
+            assert not line.rest or line.rest[0].state is TicketState.OPEN
 
     # ---- inside ------------------------------------------------------------------------------
 
+    def _accept(self, ticket: Ticket, parcel: Parcel) -> None:
+        if self._is_closed:
+            raise LocalProtocolError("nothing can be sent on a connection that is lost")
+        if ticket.state is not TicketState.OPEN:
+            raise LocalProtocolError(f"a request that {ticket.state.value} got a reply")
+        ticket.parcel, ticket.state = parcel, TicketState.FILLED
+        self.due_bytes += parcel.due_bytes
+        self.due_chunks += parcel.due_chunks
+        self.held_bytes += parcel.held_bytes
+
+    def _line(self, lane: Lane) -> _Line:
+        line = self._lines.get(lane)
+        if line is None:
+            line = self._lines[lane] = _Line()
+        return line
+
     def _tickets(self) -> list[Ticket]:
-        queued = [*self._whole, *self._active, *self._waiting]
-        in_lanes = [ticket for line in self._lanes.values() for ticket in line]
-        return list({id(ticket): ticket for ticket in (*queued, *in_lanes)}.values())
+        in_lines = [ticket for line in self._lines.values() for ticket in (*line.settled, *line.rest)]
+        return list(dict.fromkeys((*self._whole, *self._active, *self._waiting, *in_lines)))
 
     def _has_turn(self, ticket: Ticket) -> bool:
-        return all(self._lanes[lane][0] is ticket for lane in ticket.lanes)
+        return all(self._lines[lane].head is ticket for lane in ticket.lanes)
 
-    def _make_ready(self, ticket: Ticket) -> None:
-        assert ticket.parcel is not None
-        if ticket.parcel.is_stream:
+    def _queue_in_turn(self, ticket: Ticket) -> None:
+        """Queues `ticket` if it is filled, its turn has come and it is not queued yet."""
+        if ticket.state is not TicketState.FILLED or not self._has_turn(ticket):
+            return
+        ticket.state = TicketState.QUEUED
+        if _parcel(ticket).is_stream:
             self._waiting.append(ticket)
             self._activate()
         else:
@@ -210,18 +306,15 @@ class Outbox:
         return OutgoingMessage(data, parcel.token)
 
     def _leave(self, ticket: Ticket) -> None:
+        ticket.close()
         for lane in ticket.lanes:
-            line = self._lanes[lane]
-            line.remove(ticket)
+            line = self._lines[lane]
+            line.leave(ticket)
             if not line:
-                del self._lanes[lane]
-        heads = {id(self._lanes[lane][0]): self._lanes[lane][0] for lane in ticket.lanes if lane in self._lanes}
-        for head in heads.values():
-            if head.parcel is not None and self._has_turn(head) and not self._is_queued(head):
-                self._make_ready(head)
-
-    def _is_queued(self, ticket: Ticket) -> bool:
-        return ticket in self._whole or ticket in self._active or ticket in self._waiting
+                del self._lines[lane]
+        for lane in ticket.lanes:
+            if lane in self._lines:
+                self._queue_in_turn(self._lines[lane].head)
 
 
 def _parcel(ticket: Ticket) -> Parcel:

@@ -70,6 +70,7 @@ class HeapSink:
 class _Stream:
     total: int
     reserved: int
+    opened_at: float
     last_chunk_at: float
     sink: Sink | None = None
     #: by index: where the chunk's bytes lie in the sink; None until it arrives
@@ -164,6 +165,8 @@ class ReassemblyBuffer:
     def provide_sink(self, stream_id: int, sink: Sink | SinkRefused, now: float) -> Completed | NeedsSink | None:
         """Goes on with a stream that needed a sink.
 
+        A sink for a stream that ended while the sink was looked for is discarded at once.
+
         Returns:
             As `receive_chunk`.
 
@@ -172,20 +175,22 @@ class ReassemblyBuffer:
             LocalProtocolError: the stream asked for no sink (the caller's fault).
         """
         stream = self._streams.get(stream_id)
-        if stream is None:
+        if stream is None and stream_id in self._aborted:
+            # it expired, or was aborted, while the shell was looking for room
+            if not isinstance(sink, SinkRefused):
+                sink.discard()
+            return None
+        if stream is None or (stream.waiting is None and stream.received < stream.total):
             raise LocalProtocolError(f"stream {stream_id} asked for no sink")
-        chunk, stream.waiting = stream.waiting, None
         if isinstance(sink, SinkRefused):
             self._kill(stream_id, now)
             raise ReassemblyError(
                 ReassemblyErrorKind.OUT_OF_BUDGET, sink.reason, stream_id=stream_id, kills_stream=True
             )
-        if chunk is not None:
-            stream.sink = sink
-            return self._append(stream, sink, chunk, now)
-        if stream.sink is None or stream.received < stream.total:
-            raise LocalProtocolError(f"stream {stream_id} asked for no sink")
-        return self._compact(stream_id, stream, sink)
+        if stream.waiting is None:
+            return self._compact(stream_id, stream, sink)
+        chunk, stream.waiting, stream.sink = stream.waiting, None, sink
+        return self._append(stream, sink, chunk, now)
 
     def next_deadline(self) -> float | None:
         """When the next stream expires, in seconds on the caller's clock."""
@@ -205,17 +210,32 @@ class ReassemblyBuffer:
             errors.append(ReassemblyError(ReassemblyErrorKind.EXPIRED, text, stream_id=stream_id, kills_stream=True))
         return errors
 
-    def abort(self, stream_id: int, now: float) -> None:
-        """Ends a stream on our own side's account; its late chunks are dropped silently."""
-        if stream_id in self._streams:
-            self._kill(stream_id, now)
+    def abort(self, stream_id: int, reason: str, now: float) -> ReassemblyError | None:
+        """Ends a stream whose room is needed elsewhere; its late chunks are dropped silently.
 
-    def slowest_stream(self) -> tuple[int, float] | None:
-        """Id and last activity of the stream that has waited longest for a chunk."""
-        if not self._streams:
+        Returns:
+            What the peer is to be told, or None when there is no such stream (any more).
+        """
+        if stream_id not in self._streams:
             return None
-        stream_id = min(self._streams, key=lambda key: self._streams[key].last_chunk_at)
-        return stream_id, self._streams[stream_id].last_chunk_at
+        self._kill(stream_id, now)
+        return ReassemblyError(ReassemblyErrorKind.OUT_OF_BUDGET, reason, stream_id=stream_id, kills_stream=True)
+
+    def slowest_stream(self, now: float) -> tuple[int, float] | None:
+        """Which stream to give up first when room is short, and its speed in bytes per second since it opened.
+
+        By speed and not by silence, or a byte now and then would hold a reservation for ever. A
+        stream less than a second old counts as a second old; one that waits for its first sink does not count.
+        """
+        speeds = [
+            (stream.nbytes / max(now - stream.opened_at, 1.0), stream_id)
+            for stream_id, stream in self._streams.items()
+            if stream.sink is not None
+        ]
+        if not speeds:
+            return None
+        speed, stream_id = min(speeds)
+        return stream_id, speed
 
     def discard_all(self) -> None:
         """Gives back every sink: the connection is gone."""
@@ -241,10 +261,15 @@ class ReassemblyBuffer:
             text = f"too many concurrent streams ({len(self._streams)}), maximum is {limits.max_concurrent_streams}"
             raise self._refuse(ReassemblyErrorKind.TOO_MANY_STREAMS, text, chunk, now)
         self._check_chunk_size(chunk, now)
-        # `total` counts chunks, not bytes: a conforming peer's chunks are all as large as its first
-        reserved = expected_nbytes
-        if reserved is None:
+        if expected_nbytes is None:
+            # `total` counts chunks, not bytes: a conforming peer's chunks are all as large as its first
             reserved = min(chunk.total * max(CHUNK_SIZE, len(chunk.data)), limits.max_message_bytes)
+        elif expected_nbytes > limits.max_message_bytes:
+            text = f"stream {chunk.stream_id} announces {expected_nbytes} bytes, maximum is {limits.max_message_bytes}"
+            raise self._refuse(ReassemblyErrorKind.STREAM_TOO_LARGE, text, chunk, now)
+        else:
+            # a header may promise more than its chunks can hold, to make us reserve it
+            reserved = min(expected_nbytes, chunk.total * limits.max_chunk_data_bytes)
         if self.reserved_bytes + reserved > limits.max_connection_bytes:
             text = (
                 f"stream {chunk.stream_id} needs {reserved} bytes, "
@@ -252,7 +277,12 @@ class ReassemblyBuffer:
             )
             raise self._refuse(ReassemblyErrorKind.OUT_OF_BUDGET, text, chunk, now)
         self._streams[chunk.stream_id] = _Stream(
-            total=chunk.total, reserved=reserved, last_chunk_at=now, spans=[None] * chunk.total, waiting=chunk
+            total=chunk.total,
+            reserved=reserved,
+            opened_at=now,
+            last_chunk_at=now,
+            spans=[None] * chunk.total,
+            waiting=chunk,
         )
         self.reserved_bytes += reserved
         return NeedsSink(reserved)

@@ -1,0 +1,237 @@
+"""One node: its processes, started in order and kept alive. Enters: settings. Leaves: two ports. Next: `roles.py`.
+
+The supervisor learns of a death from the process's pidfd, at once, and of a process that is stuck
+or stopped from the heartbeat in its slab. It starts another in the same slot; who talks to it finds
+it again by itself (`simnode.live.link`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayActorError
+
+from actors.options import ACTOR, INIT, use_fresh_token
+from actors.roles import (
+    ConnectionHandlerActor,
+    ContractStoreActor,
+    FrontDoorActor,
+    MetricsExporterActor,
+    ReassemblyServiceActor,
+    RoleActor,
+)
+from simnode.live.logs import LogCollector
+from simnode.live.pulse import Pulse
+from simnode.live.settings import NodeSettings
+from simnode.metrics.model import Role
+from simnode.metrics.reader import read_slot
+from simnode.metrics.slab import StatsSlab, slab_path
+from simnode.storage.run_directory import RunDirectory, sweep_run_directories
+
+logger = logging.getLogger(__name__)
+
+STUCK_AFTER_S = 15.0
+"""A process whose heartbeat is older is killed and replaced."""
+
+DRAIN_TIMEOUT_S = 5.0
+RESTART_PAUSE_S = 0.2
+RESTART_PAUSE_MAX_S = 5.0
+
+
+def runs_root() -> Path:
+    """Where run directories are: in memory, one directory for each user."""
+    return Path("/dev/shm") / f"simnode-{os.geteuid()}"
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    """An actor in its slot."""
+
+    kind: type[RoleActor]
+    slot: int
+    incarnation: int = 0
+    actor: Any = None
+    pid: int = 0
+    pidfd: int = -1
+    started_at: float = 0.0
+    pause_s: float = RESTART_PAUSE_S
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.role}-{self.slot}"
+
+
+class Node:
+    """A running node. Use it as an async context manager.
+
+    Args:
+        make_settings: gets the run directory; `data_dir` in it means memory mode.
+    """
+
+    def __init__(self, make_settings: Callable[[Path], NodeSettings]) -> None:
+        self._make_settings = make_settings
+        self._processes: list[_Process] = []
+        self._restarts: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+        self.port = 0
+        self.metrics_port = 0
+
+    @property
+    def settings(self) -> NodeSettings:
+        """What the node runs with; ports are the real ones."""
+        return self._settings
+
+    def pids(self) -> dict[str, int]:
+        """The process of each slot (`contract_store-0`)."""
+        return {process.name: process.pid for process in self._processes}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    # ---- start -------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        root = runs_root()
+        for leftover in sweep_run_directories(root):
+            logger.info("swept %s, %d bytes of a node that is gone", leftover.path, leftover.nbytes)
+        self._share = RunDirectory.create(root, secrets.token_hex(4))
+        run_dir = self._share.path
+        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-ray-"))
+        (run_dir / "ray-dir").symlink_to(self._ray_dir)
+        self._settings = self._make_settings(run_dir)
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        self._logs = LogCollector(run_dir)
+        self._logs.start()
+        self._slab = StatsSlab.open(run_dir, Role.SUPERVISOR, 0, now_s=time.monotonic())
+        self._pulse = Pulse(self._slab, self._check_heartbeats)
+        self._pulse.start()
+        use_fresh_token(run_dir)
+        # in this thread, because Ray sets a signal handler; whoever wants others sets them after this
+        ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
+        await self._start_actors()
+
+    async def _start_actors(self) -> None:
+        reassembly, store = _Process(ReassemblyServiceActor, 0), _Process(ContractStoreActor, 0)
+        front_door, exporter = _Process(FrontDoorActor, 0), _Process(MetricsExporterActor, 0)
+        handlers = [_Process(ConnectionHandlerActor, slot) for slot in range(self._settings.handlers)]
+        # each waits for the services it needs, so all may be created at once
+        self._processes = [reassembly, store, exporter, front_door, *handlers]
+        for process in self._processes:
+            self._create(process)
+        results = await asyncio.gather(*(self._begin(process) for process in self._processes))
+        self.metrics_port, self.port = results[2], results[3]
+        self._settings = replace(self._settings, port=self.port, metrics_port=self.metrics_port)
+
+    def _create(self, process: _Process) -> None:
+        remote = ray.remote(**ACTOR)(process.kind)
+        process.actor = remote.remote(self._settings, process.slot, process.incarnation)
+
+    async def _begin(self, process: _Process) -> Any:
+        process.pid, result = await process.actor.start.remote()
+        process.started_at = self._pulse.now()
+        process.pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(process.pidfd, self._died, process)
+        return result
+
+    # ---- watch -------------------------------------------------------------------------------
+
+    def _died(self, process: _Process) -> None:
+        self._forget_pidfd(process)
+        if self._is_stopping:
+            return
+        logger.warning("%s (pid %d) is gone; starting another", process.name, process.pid)
+        task = asyncio.get_running_loop().create_task(self._restart(process))
+        self._restarts.add(task)
+        task.add_done_callback(self._restarts.discard)
+
+    async def _restart(self, process: _Process) -> None:
+        lived_s = self._pulse.now() - process.started_at
+        process.pause_s = RESTART_PAUSE_S if lived_s > 60 else min(2 * process.pause_s, RESTART_PAUSE_MAX_S)
+        while not self._is_stopping:
+            process.incarnation += 1
+            self._create(process)
+            try:
+                await self._begin(process)
+            except RayActorError as error:
+                logger.error("%s did not start: %s", process.name, error)
+                await asyncio.sleep(process.pause_s)
+            else:
+                return
+
+    def _check_heartbeats(self, now_s: float) -> None:
+        for process in self._processes:
+            if process.pidfd < 0:
+                continue
+            record = read_slot(slab_path(self._settings.run_dir, process.kind.role, process.slot))
+            if record.process is None or record.process.pid != process.pid:
+                continue
+            if now_s - record.heartbeat_s > STUCK_AFTER_S:
+                logger.error("%s (pid %d) has no heartbeat; killing it", process.name, process.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+    def _forget_pidfd(self, process: _Process) -> None:
+        if process.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(process.pidfd)
+            os.close(process.pidfd)
+            process.pidfd = -1
+
+    # ---- stop --------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        """Drains in the order of the data's way, then ends every process and removes every file."""
+        self._is_stopping = True
+        for task in self._restarts:
+            task.cancel()
+        order = (FrontDoorActor, ConnectionHandlerActor, ContractStoreActor, ReassemblyServiceActor)
+        for kind in (*order, MetricsExporterActor):
+            drains = [_drain(process) for process in self._processes if process.kind is kind and process.pidfd >= 0]
+            await asyncio.gather(*drains)
+        for process in self._processes:
+            self._forget_pidfd(process)
+            if process.actor is not None:
+                ray.kill(process.actor)
+        if ray.is_initialized():
+            await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
+        if hasattr(self, "_pulse"):
+            self._pulse.stop()
+            self._slab.close()
+        if hasattr(self, "_logs"):
+            self._logs.close()
+        if hasattr(self, "_share"):
+            shutil.rmtree(self._ray_dir, ignore_errors=True)
+            self._share.close()
+            sweep_run_directories(runs_root())
+
+
+async def _drain(process: _Process) -> None:
+    try:
+        await asyncio.wait_for(process.actor.drain.remote(), DRAIN_TIMEOUT_S)
+    except TimeoutError:
+        logger.warning("%s did not drain in %.0f s", process.name, DRAIN_TIMEOUT_S)
+    except RayActorError as error:
+        logger.warning("%s died while draining: %s", process.name, error)

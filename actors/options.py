@@ -1,0 +1,56 @@
+"""How Ray is started and how actors are placed. Enters: directories. Leaves: environment and options. Next: `roles.py`.
+
+Every setting here has its reason in `simnode/DECISIONS.md` ("Ray").
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+NAMESPACE = "simnode"
+OBJECT_STORE_BYTES = 80 * 1024 * 1024
+"""Ray's smallest is 75 MiB; no payload ever goes there."""
+
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # Ray's ports listen on all interfaces
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 by default, which biases every measurement
+    "RAY_memory_monitor_refresh_ms": "0",  # it counts tmpfs segments and then kills innocent actors
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+INIT: dict[str, Any] = {
+    "address": "local",
+    "namespace": NAMESPACE,
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "object_store_memory": OBJECT_STORE_BYTES,
+    "configure_logging": False,
+}
+
+ACTOR: dict[str, Any] = {
+    "num_cpus": 0,
+    # the supervisor restarts actors itself: it knows the slot, the order and the port to keep
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "enable_task_events": False,
+}
+
+
+# before `import ray`, which reads some of them while it is loaded and never again
+os.environ.update(ENVIRONMENT)
+
+
+def use_fresh_token(run_dir: Path) -> None:
+    """A token for this run that only this user can read keeps everybody else out of Ray's ports."""
+    token = run_dir / "ray-token"
+    descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)

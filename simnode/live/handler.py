@@ -1,0 +1,266 @@
+"""The process that talks to clients. Enters: connected sockets. Leaves: their sessions' work. Next: `session.py`.
+
+It is handed sockets by the front door, leases rooms from the reassembly service, sends writes to
+the store, and reads the index and the segments itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from simnode.live.handover import HandoverClient
+from simnode.live.link import Link, LinkClient, LinkLost, LinkRefusal
+from simnode.live.payloads import Lease, Payload
+from simnode.live.pulse import Pulse
+from simnode.live.response_modes import MODES
+from simnode.live.session import GOING_AWAY, Session, Subscription
+from simnode.live.settings import NodeSettings
+from simnode.live.stats import HandlerStats
+from simnode.live.websocket import SCRATCH_BYTES, WebSocket
+from simnode.metrics.slab import StatsSlab
+from simnode.node.diagnostics import NodeView, diagnose
+from simnode.protocol.blob import Blob
+from simnode.protocol.messages.requests import NodeQuery
+from simnode.protocol.messages.responses import QueryResponse
+from simnode.protocol.reassembly import Sink, SinkRefused
+from simnode.storage.cache import SegmentCache
+from simnode.storage.index import Index
+from simnode.storage.reader import StoredContracts, StoredState
+from simnode.storage.segments import Segment
+
+logger = logging.getLogger(__name__)
+
+CACHED_MAPPINGS = 512
+"""Mappings of stored segments that a handler keeps: far below vm.max_map_count, two descriptors each."""
+
+DRAIN_TIMEOUT_S = 3.0
+
+
+class ConnectionHandler:
+    """A pool member: up to `connections_per_handler` clients.
+
+    Args:
+        settings: of the node.
+        slot: which of the pool it is.
+        incarnation: how many processes had this slot before.
+        slab: this process's stats.
+    """
+
+    def __init__(self, settings: NodeSettings, slot: int, incarnation: int, slab: StatsSlab) -> None:
+        self.settings = settings
+        self.access_rules = settings.access_rules
+        self.framing = MODES[settings.response_mode]
+        self.stats = HandlerStats(slab)
+        self.sessions: set[Session] = set()
+        self._slot = slot
+        self._owner = f"handler-{slot}-{incarnation}"
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        #: sockets that are connected, upgraded or not
+        self._websockets: set[WebSocket] = set()
+        #: contract -> sessions that subscribed to it
+        self._subscribers: dict[bytes, set[Session]] = {}
+        #: names of the segments this process leases, for a reassembly service that starts again
+        self._service = LinkClient(settings.socket_path("reassembly"), self._handle_service, self._greet_service)
+        self.store = LinkClient(settings.socket_path("store"), self._handle_store, self._greet_store)
+        self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
+        self._pulse = Pulse(slab, self._tick)
+        self._started_at = self._pulse.now()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._all_ended = asyncio.Event()
+
+    async def start(self) -> None:
+        """Connects to the services, opens the index, and then asks the front door for sockets."""
+        self._service.start()
+        self.store.start()
+        await self.store.wait_up()
+        await self._service.wait_up()
+        self.index = Index(self.settings.index_dir, readonly=True, max_readers=self.settings.max_index_readers)
+        self._cache = SegmentCache(self.settings.segments_dir, CACHED_MAPPINGS)
+        self.contracts = StoredContracts(self.index, self._cache)
+        self._pulse.start()
+        self._front_door.start()
+
+    async def drain(self) -> None:
+        """Takes no more sockets, says goodbye to every client, and waits for them up to `DRAIN_TIMEOUT_S`."""
+        self._is_draining = True
+        await self._front_door.close()
+        for session in list(self.sessions):
+            session.close(GOING_AWAY, "the node is going away", label="drained")
+        if self._websockets:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), DRAIN_TIMEOUT_S)
+        for websocket in list(self._websockets):
+            websocket.abort("drained")
+        self._pulse.stop()
+        await self.store.close()
+        await self._service.close()
+        self.index.close()
+
+    def now(self) -> float:
+        """Seconds of the process's one clock."""
+        return self._pulse.now()
+
+    # ---- sockets -----------------------------------------------------------------------------
+
+    def _adopt(self, sock: socket.socket) -> None:
+        """A socket that the front door accepted."""
+        sock.setblocking(False)
+        websocket = WebSocket(
+            sock,
+            scratch=self._scratch,
+            application=lambda websocket: Session(websocket, self),
+            rules=self.access_rules,
+            max_message_bytes=self.settings.limits.max_message_bytes,
+            now=self.now,
+            ended=self._ended,
+        )
+        self._websockets.add(websocket)
+        websocket.start()
+
+    def _ended(self, websocket: WebSocket) -> None:
+        self._websockets.discard(websocket)
+        if self._is_draining and not self._websockets:
+            self._all_ended.set()
+        self._front_door.socket_ended()
+
+    def session_opened(self, session: Session) -> None:
+        """A client's upgrade is done."""
+        self.sessions.add(session)
+        self.stats.opened.inc()
+        self.stats.open.add(1)
+
+    def session_lost(self, session: Session, reason: str) -> None:
+        """A client is gone."""
+        self.sessions.discard(session)
+        self.stats.open.add(-1)
+        self.stats.closed[(reason,)].inc()
+        contracts = list(session.subscriptions)
+        for contract in contracts:
+            self._drop_subscriber(session, contract)
+        if contracts:
+            self.store.cast("unsubscribe", contracts)
+
+    def refused(self, reason: str) -> None:
+        """A connection that never became a session is gone."""
+        self.stats.refused[(reason,)].inc()
+
+    # ---- rooms -------------------------------------------------------------------------------
+
+    def lease(self, nbytes: int, give: Callable[[Any], None]) -> None:
+        """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
+        task = asyncio.get_running_loop().create_task(self._lease(nbytes, give))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _lease(self, nbytes: int, give: Callable[[Sink | SinkRefused], None]) -> None:
+        room: Sink | SinkRefused
+        try:
+            name, _ = await self._service.call("lease", nbytes)
+            room = Lease(Segment.open(self.settings.segments_dir, name, writable=True), self._service)
+        except LinkRefusal as refusal:
+            room = SinkRefused(f"the node has no room for {nbytes} bytes: {refusal}")
+        except LinkLost:
+            room = SinkRefused("the node's reassembly service is away")
+        give(room)
+
+    def _greet_service(self, link: Link) -> None:
+        link.cast("hello", self._owner)
+
+    def _handle_service(self, link: Link, method: str, args: list[Any]) -> Any:
+        raise AssertionError(f"the reassembly service asks nothing, least of all {method}")
+
+    # ---- the store ---------------------------------------------------------------------------
+
+    def _greet_store(self, link: Link) -> None:
+        link.cast("hello", self._slot)
+        if self._subscribers:
+            link.cast("resubscribe", [[contract, len(who)] for contract, who in self._subscribers.items()])
+            # whatever happened meanwhile: everybody gets the current state, if it is news
+            for contract in list(self._subscribers):
+                asyncio.get_running_loop().call_soon(self._catch_up, contract)
+
+    def _catch_up(self, contract: bytes) -> None:
+        stored = self.contracts.state(contract)
+        if stored is not None:
+            version = stored.version
+            stored.release()
+            self._tell(contract, version, None)
+
+    def _handle_store(self, link: Link, method: str, args: list[Any]) -> Any:
+        match method, args:
+            case "changed", [contract, version, delta]:
+                self._tell(contract, version, delta)
+            case _:
+                raise AssertionError(f"no such call: {method}")
+
+    def _tell(self, contract: bytes, version: int, delta: Payload | None) -> None:
+        for session in list(self._subscribers.get(contract, ())):
+            session.contract_changed(contract, version, delta)
+
+    def subscribe(self, session: Session, contract: bytes, *, takes_deltas: bool) -> None:
+        """Before the store is asked, so that no change falls between its answer and ours."""
+        session.subscriptions[contract] = Subscription(takes_deltas, 0)
+        self._subscribers.setdefault(contract, set()).add(session)
+
+    def subscribed(self, session: Session, contract: bytes, version: int) -> None:
+        """The store agreed; the client knows this version, or has been sent a newer one."""
+        subscription = session.subscriptions.get(contract)
+        if subscription is not None:
+            subscription.version = max(subscription.version, version)
+        else:
+            self.store.cast("unsubscribe", [contract])  # the client went while the store was asked
+
+    def forget_subscription(self, session: Session, contract: bytes) -> None:
+        """The store refused, or the client is gone."""
+        session.subscriptions.pop(contract, None)
+        self._drop_subscriber(session, contract)
+
+    def _drop_subscriber(self, session: Session, contract: bytes) -> None:
+        who = self._subscribers.get(contract)
+        if who is not None:
+            who.discard(session)
+            if not who:
+                del self._subscribers[contract]
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def delta_of(self, stored: StoredState, delta: Payload) -> Blob:
+        """The delta that led to this version: as it was sent, or the end of the state that it was appended to."""
+        if isinstance(delta, bytes):
+            return Blob(delta)
+        _, start, stop = delta
+        (state,) = stored.state
+        nbytes = stop - start
+        return state.slice(len(state) - nbytes, len(state))
+
+    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
+        """Answers a node query from what this process can see."""
+        view = NodeView(
+            name="simnode",
+            address=f"{self.settings.host}:{self.settings.port}",
+            uptime_seconds=int(self.now() - self._started_at),
+            connections=len(self.sessions),
+            contracts=self.index.count(),
+            subscribers=subscribers,
+            state_nbytes=self._state_nbytes,
+            hosted=lambda: [row.instance for row in self.index.rows()],
+        )
+        return diagnose(query, view)
+
+    def _state_nbytes(self, contract: bytes) -> int | None:
+        row = self.index.get(contract)
+        return None if row is None else row.state_nbytes
+
+    # ---- time --------------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> None:
+        for session in list(self.sessions):
+            session.handle_deadline(now_s)
+        for websocket in list(self._websockets):
+            websocket.check(now_s, progress_timeout_s=self.settings.progress_timeout_s)

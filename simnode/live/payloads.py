@@ -1,0 +1,77 @@
+"""How a payload travels between processes. Enters: Blobs. Leaves: bytes or references. Next: `session.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simnode.live.link import LinkClient
+from simnode.protocol.blob import Blob, Buffer
+from simnode.storage.segments import Segment
+
+INLINE_BYTES = 64 * 1024
+"""A payload up to this long travels inside the link message, and lives inside the index's row."""
+
+Payload = bytes | list[Any]
+"""`bytes`, or `[segment, start, stop]`."""
+
+
+class Lease:
+    """A segment that this process may write, given back when the last Blob in it is gone.
+
+    It is the `origin` of the Blobs it makes, so as long as a request holds one of them the segment
+    is kept; nobody has to remember to release it.
+
+    Args:
+        segment: open for writing.
+        service: the link to whoever leased it.
+    """
+
+    __slots__ = ("_handed_over", "_segment", "_service", "_written")
+
+    def __init__(self, segment: Segment, service: LinkClient) -> None:
+        self._segment = segment
+        self._service = service
+        self._handed_over = False
+        self._written = 0
+
+    @property
+    def name(self) -> str:
+        """Of the segment."""
+        return self._segment.name
+
+    def hand_over(self) -> None:
+        """The store has it now: it is not ours to give back."""
+        self._handed_over = True
+
+    def __del__(self) -> None:
+        self._segment.release_read()
+        self._segment.close()
+        if not self._handed_over:
+            self._service.cast("release", self.name)
+
+    # ---- reassembly.Sink ---------------------------------------------------------------------
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self._segment.map[offset : offset + len(data)] = data
+
+    def read(self, start: int, stop: int) -> Buffer:
+        return self._segment.map[start:stop]
+
+    def finish(self, nbytes: int) -> Blob:
+        return Blob(self._segment.map[:nbytes].toreadonly(), origin=self)
+
+    def discard(self) -> None:
+        """Nothing to do: the segment goes back with the last reference to this lease."""
+
+
+def to_payload(blob: Blob) -> Payload:
+    """A Blob as it travels; a large one must lie in a lease (the caller's contract)."""
+    if len(blob) <= INLINE_BYTES:
+        return bytes(blob)
+    assert isinstance(blob.origin, Lease), "a large payload is written into a segment first"
+    return [blob.origin.name, blob.start, blob.stop]
+
+
+def payload_nbytes(payload: Payload) -> int:
+    """How long it is."""
+    return len(payload) if isinstance(payload, bytes) else payload[2] - payload[1]

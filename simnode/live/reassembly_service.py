@@ -1,0 +1,204 @@
+"""The process that owns the segments. Enters: calls for leases. Leaves: names of segments. Next: `store.py`.
+
+It moves no payload byte: handlers write into the segments it names. It never queues a lease: it
+grants or refuses at once, so that an admitted message can always finish.
+
+Link methods. Handlers: `hello(owner)`, `lease(nbytes)`, `release(name)` cast, `adopt(names)`.
+Store: `store_hello(live names)`, `lease(nbytes)`, `release(name)` cast, `stored(name, start, stop, kept)`,
+`retire(name)` cast; it is asked `holds(names)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from simnode.live.link import Link, LinkLost, LinkRefusal, LinkServer
+from simnode.live.pulse import Pulse
+from simnode.live.settings import NodeSettings
+from simnode.metrics.slab import StatsSlab
+from simnode.storage.errors import OutOfBudget, OutOfSpace, UnknownSegment
+from simnode.storage.pool import SegmentPool
+
+logger = logging.getLogger(__name__)
+
+STORE = "store"
+NO_ROOM = "no_room"
+UNKNOWN_SEGMENT = "unknown_segment"
+
+ORPHAN_GRACE_S = 5.0
+"""After a restart, how long a segment may stay unclaimed by the store and the handlers."""
+
+
+class ReassemblyService:
+    """Leases segments within the node's byte budget and takes them back.
+
+    Args:
+        settings: of the node.
+        slab: this process's stats.
+    """
+
+    def __init__(self, settings: NodeSettings, slab: StatsSlab) -> None:
+        self._settings = settings
+        self._segments_dir: Path = settings.segments_dir
+        self._pool: SegmentPool | None = None
+        self._server = LinkServer(settings.socket_path("reassembly"), self._handle, self._lost)
+        self._store: Link | None = None
+        #: leases of dead handlers that only the store can tell from stored segments
+        self._undecided: list[str] = []
+        self._orphans_due_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pulse = Pulse(slab, self._tick)
+        self._reserved = slab.peak("simnode_reserved_bytes")
+        self._refused = slab.counter("simnode_reservations_refused_total")
+        self._segments = {state: slab.gauge("simnode_segments", state=state) for state in ("in_use", "free")}
+        self._segment_bytes = {state: slab.gauge("simnode_segment_bytes", state=state) for state in ("in_use", "free")}
+        slab.gauge("simnode_memory_budget_bytes").set(settings.memory_budget_bytes)
+
+    async def start(self) -> None:
+        """Takes in what an earlier incarnation left, and listens."""
+        self._segments_dir.mkdir(parents=True, exist_ok=True)
+        self._pool = SegmentPool(
+            self._segments_dir,
+            budget_bytes=self._settings.memory_budget_bytes,
+            stored_limit_bytes=self._settings.store_limit_bytes,
+            free_limit_bytes=self._settings.free_segments_bytes,
+        )
+        self._pool.rebuild()
+        await self._server.start()
+        self._pulse.start()
+        self._orphans_due_at = self._pulse.now() + ORPHAN_GRACE_S
+
+    async def drain(self) -> None:
+        """Stops serving; the segments stay for whoever comes next."""
+        self._pulse.stop()
+        for task in self._tasks:
+            task.cancel()
+        await self._server.close()
+
+    # ---- calls -------------------------------------------------------------------------------
+
+    def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
+        pool = self._pool
+        assert pool is not None
+        try:
+            match method, args:
+                case "lease", [nbytes]:
+                    lease = pool.lease(nbytes, link.peer)
+                    self._note()
+                    return [lease.name, lease.nbytes]
+                case "release", [name]:
+                    self._release(name)
+                case "stored", [name, start, stop, kept]:
+                    pool.stored(name, start, stop, kept)
+                    self._note()
+                case "retire", [name]:
+                    pool.retire(name)
+                case "hello", [owner]:
+                    link.peer = owner
+                case "adopt", [names]:
+                    return self._adopt(names, link.peer)
+                case "store_hello", [names]:
+                    return self._welcome_store(link, names)
+                case _:
+                    raise AssertionError(f"no such call: {method}")
+        except (OutOfBudget, OutOfSpace) as error:
+            self._refused.inc()
+            raise LinkRefusal(NO_ROOM, str(error)) from error
+        except UnknownSegment as error:
+            raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
+        return None
+
+    def _release(self, name: str) -> None:
+        assert self._pool is not None
+        try:
+            self._pool.release(name)
+        except UnknownSegment:
+            # its handler lost sight of the store, which had kept the segment all the same
+            logger.info("segment %s was released by its handler and is kept by the store", name)
+        self._note()
+
+    def _adopt(self, names: list[str], owner: str) -> list[str]:
+        """Which of a handler's leases survived this service's restart."""
+        assert self._pool is not None
+        kept = []
+        for name in names:
+            try:
+                self._pool.adopt(name, owner)
+            except UnknownSegment:
+                continue
+            kept.append(name)
+        return kept
+
+    def _welcome_store(self, link: Link, live: list[str]) -> list[str]:
+        """A store is there and says which segments its rows refer to; returns those that are lost."""
+        assert self._pool is not None
+        link.peer = STORE
+        self._store = link
+        missing = self._pool.live(live)
+        referenced = set(live)
+        for name in self._pool.stored_names:
+            if name not in referenced:  # told us, and died before its row was committed
+                self._pool.retire(name)
+        undecided, self._undecided = self._undecided, []
+        for name in undecided:
+            if name not in referenced:
+                self._release(name)
+        return missing
+
+    # ---- deaths ------------------------------------------------------------------------------
+
+    def _lost(self, link: Link) -> None:
+        assert self._pool is not None
+        if link is self._store:
+            self._store = None
+        if link.peer is None:
+            return
+        names = self._pool.owner_gone(link.peer)
+        if link.peer == STORE:
+            for name in names:
+                self._release(name)
+        elif names:
+            self._spawn(self._settle(names))
+
+    async def _settle(self, names: list[str]) -> None:
+        """Frees a dead handler's leases, but for those it had handed to the store."""
+        if self._store is not None:
+            try:
+                held = set(await self._store.call("holds", names))
+            except LinkLost:
+                pass
+            else:
+                for name in names:
+                    if name not in held:
+                        self._release(name)
+                return
+        self._undecided += names
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- figures -----------------------------------------------------------------------------
+
+    def _tick(self, now_s: float) -> None:
+        assert self._pool is not None
+        self._pool.tidy()
+        if self._store is not None and now_s >= self._orphans_due_at:
+            for name in self._pool.orphans:  # neither the store nor a handler knows them
+                self._pool.retire(name)
+        self._note()
+        figures = self._pool.figures()
+        self._segments["in_use"].set(figures.leases + figures.stored_segments + figures.orphans)
+        self._segments["free"].set(figures.free_segments)
+        self._segment_bytes["in_use"].set(
+            figures.reserved_bytes + figures.stored_bytes + figures.orphan_bytes + figures.lingering_bytes
+        )
+        self._segment_bytes["free"].set(figures.free_bytes)
+
+    def _note(self) -> None:
+        assert self._pool is not None
+        self._reserved.set(self._pool.reserved_bytes, self._pulse.now())

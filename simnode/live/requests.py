@@ -1,0 +1,433 @@
+"""What the node does with a client's requests. Enters: `RequestReceived`. Leaves: one answer each. Next: `handler.py`.
+
+A GET is answered here and now, from the index and the mapped segment; a write goes to the store by
+reference. Requests about one contract are carried out one after the other, in the order in which
+they came, so a GET sees every earlier PUT and UPDATE of its connection; requests about different
+contracts overtake each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simnode.live import store
+from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
+from simnode.live.stats import kind_of
+from simnode.node.delegates import echo
+from simnode.node.runtime import ReplaceRuntime, UpdateRefused, check_state_size
+from simnode.protocol.blob import Blob
+from simnode.protocol.events import RequestReceived
+from simnode.protocol.keys import code_hash, contract_key, delegate_key
+from simnode.protocol.limits import MAX_STATE_SIZE
+from simnode.protocol.messages.contracts import ContractContainer, ContractKey
+from simnode.protocol.messages.error_kinds import (
+    ErrorKind,
+    MissingContract,
+    MissingDelegate,
+    NodeUnavailable,
+    OperationError,
+    PutError,
+    RegisterError,
+    SubscribeError,
+    Unhandled,
+    UpdateError,
+)
+from simnode.protocol.messages.requests import (
+    ApplicationMessages,
+    Authenticate,
+    ClientRequest,
+    Close,
+    Disconnect,
+    Get,
+    NodeQuery,
+    Put,
+    RegisterDelegate,
+    Subscribe,
+    UnregisterDelegate,
+    Update,
+)
+from simnode.protocol.messages.responses import (
+    DelegateResponse,
+    Err,
+    GetResponse,
+    HostResult,
+    NotFound,
+    PutResponse,
+    SubscribeResponse,
+    UpdateResponse,
+)
+from simnode.storage.errors import IndexFailure, SegmentGone
+from simnode.storage.reader import StoredState
+
+if TYPE_CHECKING:
+    from simnode.live.session import Session
+
+logger = logging.getLogger(__name__)
+
+HASHED_HERE_BYTES = 64 * 1024
+"""Code up to this long is hashed on the event loop, more in a thread."""
+
+NO_CODE = bytes(32)
+
+
+class Refusal(Exception):
+    """A request that gets an error for its answer."""
+
+    def __init__(self, kind: ErrorKind, *, outcome: str = "error") -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request gets. `stored` is held until the last byte has left."""
+
+    result: HostResult
+    outcome: str = "ok"
+    stored: StoredState | None = None
+
+
+class Requests:
+    """The requests of one client.
+
+    Args:
+        session: the client.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._handler = session.handler
+        self._runtime = ReplaceRuntime()
+        #: contracts that a request is being carried out for, with the requests that wait for it
+        self._busy: dict[bytes, deque[tuple[RequestReceived, float]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_abandoned = False
+        #: requests that are not answered yet
+        self.in_hand = 0
+
+    def begin(self, event: RequestReceived) -> None:
+        """Carries a request out as soon as its turn comes."""
+        received_at = self._handler.now()
+        self.in_hand += 1
+        contract = _contract_of(event.request)
+        if contract is None:
+            self._carry_out(event, received_at, None)
+            return
+        waiting = self._busy.get(contract)
+        if waiting is not None:
+            waiting.append((event, received_at))
+        else:
+            self._carry_out(event, received_at, contract)
+
+    def abandon(self) -> None:
+        """The client is gone; writes that are under way are carried out all the same."""
+        self._is_abandoned = True
+        self._busy.clear()
+
+    # ---- order -------------------------------------------------------------------------------
+
+    def _carry_out(self, event: RequestReceived, received_at: float, contract: bytes | None) -> None:
+        """Answers at once, or marks the contract busy until the answer is there."""
+        try:
+            step = self._step(event)
+        except Refusal as refusal:
+            self._answer(event, received_at, Answer(Err(refusal.kind), refusal.outcome))
+            return
+        if step is None or isinstance(step, Answer):
+            self._answer(event, received_at, step)
+            return
+        if contract is not None:
+            self._busy[contract] = deque()
+        task = asyncio.get_running_loop().create_task(self._finish(event, received_at, contract, step))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(
+        self, event: RequestReceived, received_at: float, contract: bytes | None, step: Awaitable[Answer]
+    ) -> None:
+        try:
+            answer = await step
+        except Refusal as refusal:
+            answer = Answer(Err(refusal.kind), refusal.outcome)
+        except Exception:
+            logger.exception("a %s failed", kind_of(event.request))
+            answer = Answer(Err(Unhandled(cause="internal error of the node")), "error")
+        if not self._is_abandoned:
+            self._answer(event, received_at, answer)
+        elif answer.stored is not None:
+            answer.stored.release()
+        if contract is None:
+            return
+        waiting = self._busy.pop(contract, None)
+        while waiting:
+            self._carry_out(*waiting.popleft(), contract)
+            if contract in self._busy:
+                self._busy[contract] = waiting
+                return
+
+    def _answer(self, event: RequestReceived, received_at: float, answer: Answer | None) -> None:
+        session = self._session
+        connection = session.connection
+        assert connection is not None
+        self.in_hand -= 1
+        kind = kind_of(event.request)
+        encoding = connection.codec.encoding
+        stats = self._handler.stats
+        if answer is None:
+            connection.forget(event.ticket)
+            stats.requests[kind, encoding.value, "ok"].inc()
+        else:
+            stats.request_answered(kind, encoding, answer.outcome, self._handler.now() - received_at)
+            session.respond(event.ticket, answer.result, token=answer.stored)
+        session.requests_answered()
+
+    # ---- each request ------------------------------------------------------------------------
+
+    def _step(self, event: RequestReceived) -> Answer | Awaitable[Answer] | None:
+        """An answer, a way to get one, or None where there is none to give."""
+        request = event.request
+        if not self._session.is_authorized and not isinstance(request, Authenticate | Disconnect | Close):
+            raise Refusal(Unhandled(cause="not authenticated: present a valid token first"), outcome="refused")
+        match request:
+            case Get(subscribe=False):
+                return self._get(request)
+            case Get():
+                return self._subscribe_and_get(request)
+            case Put():
+                return self._put(event, request)
+            case Update():
+                return self._update(event, request)
+            case Subscribe():
+                return self._subscribe(request)
+            case RegisterDelegate() | UnregisterDelegate() | ApplicationMessages():
+                return self._delegate(request)
+            case Authenticate(token=token):
+                self._session.authenticate(token)
+                return None
+            case Disconnect() | Close():
+                self._session.close()
+                return None
+            case _:
+                return self._query(request)
+
+    def _get(self, request: Get) -> Answer:
+        stored = self._read(request.key, with_code=request.return_contract_code)
+        if stored is None:
+            return Answer(NotFound(instance_id=request.key), "not_found")
+        contract = None
+        if request.return_contract_code:
+            contract = ContractContainer(
+                data=whole(stored.code), code_hash=stored.key.code, params=whole(stored.params), key=stored.key
+            )
+        return Answer(GetResponse(key=stored.key, contract=contract, state=whole(stored.state)), "ok", stored)
+
+    async def _subscribe_and_get(self, request: Get) -> Answer:
+        try:
+            await self._add_subscription(request.key, takes_deltas=False)
+        except Refusal as refusal:
+            if isinstance(refusal.kind, MissingContract):
+                return Answer(NotFound(instance_id=request.key), "not_found")
+            raise
+        return self._get(request)
+
+    async def _subscribe(self, request: Subscribe) -> Answer:
+        takes_deltas = request.summary is not None
+        key = await self._add_subscription(request.key, takes_deltas=takes_deltas)
+        return Answer(SubscribeResponse(key=key, subscribed=True))
+
+    async def _add_subscription(self, contract: bytes, *, takes_deltas: bool) -> ContractKey:
+        session, handler = self._session, self._handler
+        subscription = session.subscriptions.get(contract)
+        if subscription is not None:
+            subscription.takes_deltas = takes_deltas or subscription.takes_deltas
+            stored = self._read(contract)
+            assert stored is not None, "a contract is never deleted"
+            stored.release()
+            return stored.key
+        self._check_client_cap(contract)
+        handler.subscribe(session, contract, takes_deltas=takes_deltas)
+        try:
+            code, version = await self._ask_store("subscribe", contract)
+        except Refusal as refusal:
+            handler.forget_subscription(session, contract)
+            match refusal.kind:
+                case MissingContract():
+                    raise
+                case OperationError(cause=cause):
+                    raise Refusal(
+                        SubscribeError(key=ContractKey(contract, NO_CODE), cause=cause), outcome="refused"
+                    ) from refusal
+            raise
+        handler.subscribed(session, contract, version)
+        return ContractKey(contract, code)
+
+    def _check_client_cap(self, contract: bytes) -> None:
+        cap = self._handler.settings.caps.per_client
+        if len(self._session.subscriptions) >= cap:
+            cause = f"client has {len(self._session.subscriptions)} subscriptions, maximum is {cap}"
+            raise Refusal(SubscribeError(key=ContractKey(contract, NO_CODE), cause=cause), outcome="refused")
+
+    async def _put(self, event: RequestReceived, request: Put) -> Answer:
+        key = request.contract.key
+        try:
+            check_state_size(len(request.state))
+            if len(request.contract.data) > MAX_STATE_SIZE:
+                nbytes = len(request.contract.data)
+                raise UpdateRefused(f"code of {nbytes} bytes exceeds the maximum of {MAX_STATE_SIZE} bytes")
+            await self._check_key(request.contract)
+        except UpdateRefused as refusal:
+            raise Refusal(PutError(key=key, cause=str(refusal))) from refusal
+        request = await self._in_segment(event.message, request)
+        session, handler = self._session, self._handler
+        subscribe = request.subscribe and key.instance not in session.subscriptions
+        if subscribe:
+            self._check_client_cap(key.instance)
+            handler.subscribe(session, key.instance, takes_deltas=False)
+        contract = request.contract
+        try:
+            version, adopted, subscribed, why_not = await self._ask_store(
+                "put",
+                *(key.instance, key.code, to_payload(contract.params), to_payload(contract.data)),
+                *(to_payload(request.state), subscribe),
+            )
+        except Refusal as refusal:
+            if subscribe:
+                handler.forget_subscription(session, key.instance)
+            if isinstance(refusal.kind, OperationError):
+                raise Refusal(PutError(key=key, cause=refusal.kind.cause)) from refusal
+            raise
+        _settle(request.state, adopted)
+        if subscribe and not subscribed:
+            handler.forget_subscription(session, key.instance)
+            raise Refusal(SubscribeError(key=key, cause=why_not), outcome="refused")
+        if subscribe:
+            handler.subscribed(session, key.instance, version)
+        session.flush_late(key.instance)
+        return Answer(PutResponse(key=key))
+
+    async def _check_key(self, contract: ContractContainer) -> None:
+        """A key that its code and parameters do not give would let one client write another's contract."""
+        nbytes = len(contract.data) + len(contract.params)
+
+        def derive() -> ContractKey:
+            return contract_key(code_hash(contract.data), contract.params)
+
+        if nbytes <= HASHED_HERE_BYTES:
+            key = derive()
+        else:
+            key = await asyncio.get_running_loop().run_in_executor(None, derive)
+        if key != contract.key or key.code != contract.code_hash:
+            raise UpdateRefused("the key is not the one that the code and the parameters give")
+
+    async def _update(self, event: RequestReceived, request: Update) -> Answer:
+        key = request.key
+        try:
+            self._runtime.plan_update(request.data)
+            request = await self._in_segment(event.message, request)
+            merge = self._runtime.plan_update(request.data)
+        except UpdateRefused as refusal:
+            raise Refusal(UpdateError(key=key, cause=str(refusal))) from refusal
+        try:
+            _, adopted, summary = await self._ask_store(
+                "update", key.instance, key.code, merge.keeps_current, [to_payload(part) for part in merge.parts]
+            )
+        except Refusal as refusal:
+            match refusal.kind:
+                case MissingContract():
+                    cause = "contract not found"
+                case OperationError(cause=cause):
+                    pass
+                case _:
+                    raise
+            raise Refusal(UpdateError(key=key, cause=cause)) from refusal
+        _settle(merge.parts[0], adopted)
+        self._session.flush_late(key.instance)
+        return Answer(UpdateResponse(key=key, summary=Blob(summary)))
+
+    async def _delegate(self, request: RegisterDelegate | UnregisterDelegate | ApplicationMessages) -> Answer:
+        match request:
+            case RegisterDelegate(delegate=delegate):
+                key = delegate_key(code_hash(delegate.data), delegate.params)
+                if key != delegate.key or key.code_hash != delegate.code_hash:
+                    raise Refusal(RegisterError(key=delegate.key))
+                await self._ask_store("register_delegate", key.key, key.code_hash)
+                return Answer(DelegateResponse(key=key, values=()))
+            case UnregisterDelegate(key=key):
+                await self._ask_store("unregister_delegate", key.key)
+                return Answer(DelegateResponse(key=key, values=()))
+            case ApplicationMessages(key=key, inbound=inbound):
+                if self._handler.index.delegate(key.key) is None:
+                    raise Refusal(MissingDelegate(key=key), outcome="not_found")
+                return Answer(DelegateResponse(key=key, values=echo(inbound)))
+
+    async def _query(self, request: ClientRequest) -> Answer:
+        assert isinstance(request, NodeQuery)
+        counts = await self._ask_store("subscriptions")
+        return Answer(self._handler.diagnose(request, {bytes(contract): count for contract, count in counts}))
+
+    # ---- help --------------------------------------------------------------------------------
+
+    def _read(self, contract: bytes, *, with_code: bool = False) -> StoredState | None:
+        try:
+            return self._handler.contracts.state(contract, with_code=with_code)
+        except (IndexFailure, SegmentGone) as failure:
+            raise Refusal(OperationError(cause=f"the store cannot be read: {failure}")) from failure
+
+    async def _ask_store(self, method: str, *args: Any) -> Any:
+        """Calls the store; its refusals become the protocol's errors."""
+        try:
+            return await self._handler.store.call(method, *args)
+        except LinkLost as lost:
+            raise Refusal(NodeUnavailable(), outcome="unavailable") from lost
+        except LinkRefusal as refusal:
+            match refusal.code:
+                case store.MISSING:
+                    raise Refusal(MissingContract(key=args[0]), outcome="not_found") from refusal
+                case store.UNAVAILABLE:
+                    raise Refusal(NodeUnavailable(), outcome="unavailable") from refusal
+                case _:
+                    raise Refusal(OperationError(cause=str(refusal))) from refusal
+
+    async def _in_segment(self, message: Blob, request: Any) -> Any:
+        """The same request with its payloads in a segment, if one is too long to travel inside a link message."""
+        if message.origin is not None or len(message) <= INLINE_BYTES:
+            return request
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._handler.lease(len(message), future.set_result)
+        sink = await future
+        if not isinstance(sink, Lease):
+            raise Refusal(OperationError(cause=sink.reason))
+        sink.write(0, message.view)
+        assert self._session.connection is not None
+        return self._session.connection.codec.decode_request(sink.finish(len(message)))
+
+
+def _contract_of(request: ClientRequest) -> bytes | None:
+    match request:
+        case Put(contract=contract):
+            return contract.key.instance
+        case Update(key=key):
+            return key.instance
+        case Get(key=instance) | Subscribe(key=instance):
+            return instance
+        case _:
+            return None
+
+
+def whole(extents: list[Blob]) -> Blob:
+    """A stored value, which the store keeps in one extent at most."""
+    assert len(extents) <= 1
+    return extents[0] if extents else Blob()
+
+
+def _settle(part: Blob, adopted: str | None) -> None:
+    """The store kept the message's segment, so this process must not give it back."""
+    if isinstance(part.origin, Lease) and part.origin.name == adopted:
+        part.origin.hand_over()

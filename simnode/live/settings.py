@@ -1,0 +1,78 @@
+"""What one node is set to. Enters: the composition root's choices. Leaves: `NodeSettings`. Next: `handler.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simnode.live.handshake import LOOPBACK_HOSTS, AccessRules
+from simnode.node.subscriptions import SubscriptionCaps
+from simnode.protocol.limits import MIB, Limits
+
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """One running node, as all of its processes know it. Sizes in bytes, times in seconds.
+
+    Attributes:
+        run_dir: sockets and stats slabs; swept when the node is gone.
+        data_dir: index and segments; under `run_dir` in memory mode.
+        durable: whether a write is on the disk before the client is told.
+        host: address to listen on.
+        port: to listen on; 0 takes any.
+        handlers: ConnectionHandler processes.
+        connections_per_handler: connections that one of them takes.
+        memory_budget_bytes: reserved for messages in flight, all together.
+        store_limit_bytes: segments stored, all together.
+        free_segments_bytes: recycled segments kept for the next message.
+        always_chunk: chunk large responses whether or not the client asked for it.
+        response_mode: a name of `response_modes.MODES`; only a scenario sets another than `mapped`.
+        progress_timeout_s: a client that takes none of the bytes due to it for so long is closed.
+    """
+
+    run_dir: Path
+    data_dir: Path
+    durable: bool = False
+    host: str = "127.0.0.1"
+    port: int = 7509
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 9509
+    handlers: int = 2
+    connections_per_handler: int = 1000
+    memory_budget_bytes: int = GIB
+    store_limit_bytes: int = 8 * GIB
+    free_segments_bytes: int = 128 * MIB
+    always_chunk: bool = False
+    response_mode: str = "mapped"
+    progress_timeout_s: float = 60.0
+    allowed_hosts: frozenset[str] = LOOPBACK_HOSTS
+    tokens: frozenset[str] = frozenset()
+    json_logs: bool = False
+    limits: Limits = field(default_factory=Limits)
+    caps: SubscriptionCaps = field(default_factory=SubscriptionCaps)
+
+    @property
+    def segments_dir(self) -> Path:
+        """Where the payloads are."""
+        return self.data_dir / "segments"
+
+    @property
+    def index_dir(self) -> Path:
+        """Where the LMDB index is."""
+        return self.data_dir / "index"
+
+    @property
+    def max_index_readers(self) -> int:
+        """LMDB reader slots: a handler uses one at a time; the rest is for tools and restarts."""
+        return 4 * self.handlers + 32
+
+    def socket_path(self, service: str) -> Path:
+        """The unix-domain socket of one of the node's services."""
+        return self.run_dir / f"{service}.sock"
+
+    @property
+    def access_rules(self) -> AccessRules:
+        """Who may connect."""
+        return AccessRules.for_address(self.host, allowed_hosts=self.allowed_hosts, tokens=self.tokens)

@@ -1,0 +1,108 @@
+"""What a handler counts. Enters: its slab. Leaves: one call for each thing that happens. Next: `handler.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from simnode.metrics.slab import StatsSlab
+from simnode.protocol.codec.base import Encoding
+from simnode.protocol.messages.requests import (
+    ApplicationMessages,
+    Authenticate,
+    ClientRequest,
+    Close,
+    Disconnect,
+    Get,
+    Put,
+    RegisterDelegate,
+    Subscribe,
+    UnregisterDelegate,
+    Update,
+)
+
+_KINDS: Final[dict[type, str]] = {
+    Put: "put",
+    Get: "get",
+    Update: "update",
+    Subscribe: "subscribe",
+    ApplicationMessages: "delegate",
+    RegisterDelegate: "delegate",
+    UnregisterDelegate: "delegate",
+    Authenticate: "authenticate",
+    Disconnect: "disconnect",
+    Close: "close",
+}
+
+
+def kind_of(request: ClientRequest) -> str:
+    """The request's value of the label `kind`."""
+    return _KINDS.get(type(request), "node_query")
+
+
+class HandlerStats:
+    """The handler's cells, found once."""
+
+    def __init__(self, slab: StatsSlab) -> None:
+        self.requests = slab.counters("simnode_requests_total")
+        self.durations = slab.histograms("simnode_request_duration_seconds")
+        self.streams = slab.counters("simnode_streams_total")
+        self.reassembly_errors = slab.counters("simnode_reassembly_errors_total")
+        self.refused = slab.counters("simnode_connections_refused_total")
+        self.closed = slab.counters("simnode_connections_closed_total")
+        self.open = slab.gauge("simnode_connections_open")
+        self.opened = slab.counter("simnode_connections_opened_total")
+        self.notifications_sent = slab.counter("simnode_notifications_total", outcome="sent")
+        self.notifications_coalesced = slab.counter("simnode_notifications_total", outcome="coalesced")
+        self.chunks_in = slab.counter("simnode_chunks_total", direction="inbound")
+        self.chunks_out = slab.counter("simnode_chunks_total", direction="outbound")
+        self.messages_in = slab.counter("simnode_messages_total", direction="inbound")
+        self.messages_out = slab.counter("simnode_messages_total", direction="outbound")
+        self.bytes_in = slab.counter("simnode_payload_bytes_total", direction="inbound")
+        self.bytes_out = slab.counter("simnode_payload_bytes_total", direction="outbound")
+        self.backlog_chunks_in = slab.peak("simnode_backlog_chunks", direction="inbound")
+        self.backlog_chunks_out = slab.peak("simnode_backlog_chunks", direction="outbound")
+        self.backlog_bytes_in = slab.peak("simnode_backlog_bytes", direction="inbound")
+        self.backlog_bytes_out = slab.peak("simnode_backlog_bytes", direction="outbound")
+        self.materialized = slab.peak("simnode_outbound_materialized_bytes")
+
+    def request_answered(self, kind: str, encoding: Encoding, outcome: str, seconds: float) -> None:
+        """A request got its answer so long after its last byte came."""
+        self.requests[kind, encoding.value, outcome].inc()
+        self.durations[kind, encoding.value].observe(seconds)
+
+
+class Backlog:
+    """One connection's part of its process's backlog, so that the sums stay exact.
+
+    Args:
+        stats: of the process.
+    """
+
+    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_in", "_chunks_out", "_held", "_stats")
+
+    def __init__(self, stats: HandlerStats) -> None:
+        self._stats = stats
+        self._chunks_in = self._bytes_in = 0
+        self._chunks_out = self._bytes_out = self._held = 0
+
+    def note_inbound(self, chunks: int, nbytes: int, now_s: float) -> None:
+        """Chunks and bytes of incomplete streams, now."""
+        if chunks != self._chunks_in or nbytes != self._bytes_in:
+            self._stats.backlog_chunks_in.add(chunks - self._chunks_in, now_s)
+            self._stats.backlog_bytes_in.add(nbytes - self._bytes_in, now_s)
+            self._chunks_in, self._bytes_in = chunks, nbytes
+
+    def note_outbound(self, chunks: int, nbytes: int, held: int, now_s: float) -> None:
+        """Chunks and bytes due and not written, and bytes held in the heap for them, now."""
+        if nbytes != self._bytes_out or chunks != self._chunks_out:
+            self._stats.backlog_chunks_out.add(chunks - self._chunks_out, now_s)
+            self._stats.backlog_bytes_out.add(nbytes - self._bytes_out, now_s)
+            self._chunks_out, self._bytes_out = chunks, nbytes
+        if held != self._held:
+            self._stats.materialized.add(held - self._held, now_s)
+            self._held = held
+
+    def clear(self, now_s: float) -> None:
+        """The connection is gone."""
+        self.note_inbound(0, 0, now_s)
+        self.note_outbound(0, 0, 0, now_s)

@@ -1,0 +1,182 @@
+"""Outgoing messages onto a socket. Enters: messages. Leaves: bytes, at the peer's pace. Next: `websocket.py`.
+
+`sendmsg` copies from the mapped segment into the socket's buffer and no further: when it returns,
+the bytes may be overwritten. A transport would keep views of its own until it drained, and what
+was written over them then reached the peer (measured; `DECISIONS.md`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from simnode.live.frames import BINARY, CONT, PIECE_BYTES, frame_header
+from simnode.protocol.blob import Buffer, Rope
+from simnode.protocol.outbox import OutgoingMessage
+
+GATHERED_BYTES = PIECE_BYTES
+"""Small messages are sent together up to about so many bytes."""
+
+GATHERED_PARTS = 256
+"""And so many pieces: far below the kernel's IOV_MAX of 1,024."""
+
+TURN_BYTES = 4 * PIECE_BYTES
+"""After so many bytes a connection lets the others of its process go first."""
+
+
+class Sent(Enum):
+    """Why `FrameWriter.send` stopped."""
+
+    EVERYTHING = "everything"
+    BLOCKED = "the socket takes no more"
+    TURN_OVER = "others go first"
+
+
+class FrameWriter:
+    """The outgoing side of one connection.
+
+    Args:
+        sock: connected and non-blocking.
+        next_message: makes the next message, or None; asked only when the socket can take it.
+        sent: is called with the token of each message that left whole.
+    """
+
+    __slots__ = (
+        "_control",
+        "_fragments",
+        "_last",
+        "_next_message",
+        "_parts",
+        "_sent",
+        "_sock",
+        "_tokens",
+        "sent_bytes",
+        "unsent_bytes",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        next_message: Callable[[], OutgoingMessage | None],
+        sent: Callable[[object], None],
+    ) -> None:
+        self._sock = sock
+        self._next_message = next_message
+        self._sent = sent
+        #: whole control frames (and the handshake's reply), which may go between any two frames
+        self._control: deque[bytes] = deque()
+        #: whole control frames that wait until nothing else is due
+        self._last: deque[bytes] = deque()
+        #: the rest of a large message that goes out in fragments
+        self._fragments: Iterator[tuple[Rope, bool]] | None = None
+        #: what the socket was offered and has not taken
+        self._parts: deque[Buffer] = deque()
+        #: whose messages end in `_parts`
+        self._tokens: list[object] = []
+        #: bytes in `_parts`
+        self.unsent_bytes = 0
+        #: bytes the socket took, over the connection's life
+        self.sent_bytes = 0
+
+    def add_control(self, data: bytes) -> None:
+        """Queues bytes that go out as they are, before the next data frame."""
+        self._control.append(data)
+
+    def add_last(self, data: bytes) -> None:
+        """Queues bytes that go out once nothing else is due: a close frame."""
+        self._last.append(data)
+
+    def send(self) -> Sent:
+        """Sends until there is nothing more, the socket is full or it is somebody else's turn.
+
+        Raises:
+            OSError: the connection is gone.
+        """
+        before = self.sent_bytes
+        while True:
+            if not self._parts and not self._gather():
+                return Sent.EVERYTHING
+            try:
+                nbytes = self._sock.sendmsg(self._parts)
+            except (BlockingIOError, InterruptedError):
+                return Sent.BLOCKED
+            self._take_off(nbytes)
+            if self.sent_bytes - before >= TURN_BYTES:
+                return Sent.TURN_OVER
+
+    def tokens(self) -> list[object]:
+        """The tokens of messages that were handed to the socket and not taken whole."""
+        return [token for token in self._tokens if token is not None]
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _gather(self) -> bool:
+        while self.unsent_bytes < GATHERED_BYTES and len(self._parts) < GATHERED_PARTS:
+            if self._control:
+                self._add(self._control.popleft())
+                continue
+            if self._fragments is not None:
+                fragment = next(self._fragments, None)
+                if fragment is not None:
+                    data, is_last = fragment
+                    self._add_frame(CONT, data, fin=is_last)
+                    continue
+                self._fragments = None
+            message = self._next_message()
+            if message is None:
+                if not self._last:
+                    break
+                self._add(self._last.popleft())
+                continue
+            self._tokens.append(message.token)
+            if len(message.data) <= PIECE_BYTES + GATHERED_BYTES:
+                self._add_frame(BINARY, message.data, fin=True)
+            else:
+                self._begin_fragments(message.data)
+        return bool(self._parts)
+
+    def _begin_fragments(self, message: Rope) -> None:
+        # one message, so that a client without chunks gets what it always got; in fragments, so
+        # that no frame exceeds the reference client's 16 MiB and pings go between
+        pieces = _marking_last(message.cut(PIECE_BYTES))
+        first, is_last = next(pieces)
+        self._fragments = pieces
+        self._add_frame(BINARY, first, fin=is_last)
+
+    def _add_frame(self, opcode: int, data: Rope, *, fin: bool) -> None:
+        self._add(frame_header(opcode, len(data), fin=fin))
+        self._parts.extend(data.parts)
+        self.unsent_bytes += len(data)
+
+    def _add(self, data: bytes) -> None:
+        self._parts.append(data)
+        self.unsent_bytes += len(data)
+
+    def _take_off(self, nbytes: int) -> None:
+        self.sent_bytes += nbytes
+        self.unsent_bytes -= nbytes
+        parts = self._parts
+        if not self.unsent_bytes:
+            parts.clear()
+            if self._fragments is None and self._tokens:
+                tokens, self._tokens = self._tokens, []
+                for token in tokens:
+                    if token is not None:
+                        self._sent(token)
+            return
+        while nbytes:
+            part = parts.popleft()
+            if len(part) > nbytes:
+                parts.appendleft(memoryview(part)[nbytes:])
+                return
+            nbytes -= len(part)
+
+
+def _marking_last(pieces: Iterator[Rope]) -> Iterator[tuple[Rope, bool]]:
+    piece = next(pieces)
+    for following in pieces:
+        yield piece, False
+        piece = following
+    yield piece, True

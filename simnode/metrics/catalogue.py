@@ -1,0 +1,393 @@
+"""Every metric of the node. Enters: the protocol's label values. Leaves: `CATALOGUE`. Next: `layout.py`.
+
+A new metric is a new entry here and nothing else: slabs, exporter, and the dashboards' test follow. Names
+keep to https://prometheus.io/docs/practices/naming/; a label is a closed set, never a contract, client or stream.
+"""
+
+from __future__ import annotations
+
+from simnode.metrics.model import Kind, Label, Metric, Per, Role, Source
+from simnode.protocol.codec.base import Encoding
+from simnode.protocol.errors import ReassemblyErrorKind
+
+ALL_ROLES = tuple(Role)
+HANDLER = (Role.CONNECTION_HANDLER,)
+REASSEMBLY = (Role.REASSEMBLY_SERVICE,)
+STORE = (Role.CONTRACT_STORE,)
+
+DIRECTION = Label("direction", ("inbound", "outbound"))
+ENCODING = Label("encoding", tuple(encoding.value for encoding in Encoding))
+REQUEST_KIND = Label(
+    "kind",
+    (
+        "put",
+        "get",
+        "update",
+        "subscribe",
+        "delegate",
+        "node_query",
+        "authenticate",
+        "disconnect",
+        "close",
+        "undecodable",
+    ),
+)
+REQUEST_OUTCOME = Label("outcome", ("ok", "error", "not_found", "refused", "unavailable"))
+STREAM_OUTCOME = Label("outcome", ("completed", "aborted", "expired", "refused"))
+REASSEMBLY_ERROR = Label("kind", tuple(kind.value for kind in ReassemblyErrorKind))
+REFUSAL_REASON = Label(
+    "reason",
+    (
+        "connection_limit",  # the node's cap
+        "no_handler",  # no handler could be given the socket
+        "unknown_path",  # 404
+        "not_an_upgrade",  # 426
+        "bad_parameter",  # 400: encoding, streaming, authorization scheme
+        "forbidden_host",  # 403
+        "forbidden_origin",  # 403
+        "handshake_failed",  # malformed HTTP, or none within the handshake's deadline
+    ),
+)
+CLOSE_REASON = Label(
+    "reason",
+    (
+        "peer_closed",  # the peer sent a close frame
+        "requested",  # Disconnect or Close, 1000
+        "connection_lost",  # TCP ended without a close frame
+        "protocol_error",  # RFC 6455 broken: 1002, 1007
+        "too_big",  # a message over the limit: 1009
+        "unauthorized",  # 4401
+        "stalled",  # the peer did not take bytes that were due to it
+        "drained",  # the node is going away: 1001
+        "internal_error",  # 1011
+    ),
+)
+SEGMENT_STATE = Label("state", ("in_use", "free"))
+NOTIFICATION_OUTCOME = Label("outcome", ("sent", "coalesced"))
+COMMIT_OUTCOME = Label("outcome", ("ok", "error"))
+MEMORY_MEASURE = Label("measure", ("rss_anon", "pss"))
+
+REQUEST_SECONDS = (
+    *(0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+"""From a small GET out of the index (some 100 µs) to the life of a stream (60 s)."""
+
+BATCH_WRITES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+BACKLOG: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_backlog_chunks",
+        kind=Kind.PEAK,
+        help="Chunks of payload waiting in one process. inbound: received, of incomplete streams; "
+        "outbound: due to a client and not yet written. Counted exactly, where it changes.",
+        unit="chunks",
+        per=Per.PROCESS,
+        roles=HANDLER,
+        labels=(DIRECTION,),
+    ),
+    Metric(
+        name="simnode_backlog_bytes",
+        kind=Kind.PEAK,
+        help="Bytes of payload waiting in one process. inbound: received, of incomplete streams; "
+        "outbound: due to a client and not yet written. Counted exactly, where it changes.",
+        unit="bytes",
+        per=Per.PROCESS,
+        roles=HANDLER,
+        labels=(DIRECTION,),
+    ),
+    Metric(
+        name="simnode_outbound_materialized_bytes",
+        kind=Kind.PEAK,
+        help="Bytes of the outbound backlog that exist in the process's heap rather than in a mapped segment. "
+        "Counted exactly, where it changes.",
+        unit="bytes",
+        per=Per.PROCESS,
+        roles=HANDLER,
+    ),
+    Metric(
+        name="simnode_node_backlog_peak_60s_chunks",
+        kind=Kind.GAUGE,
+        help="Highest chunk backlog of the whole node in the last 60 s: the highest, over seconds, of the sum of the "
+        "processes' maxima in that second. Exact for one process, otherwise high by no more than a second's movement.",
+        unit="chunks",
+        roles=HANDLER,
+        labels=(DIRECTION,),
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_node_backlog_peak_60s_bytes",
+        kind=Kind.GAUGE,
+        help="Highest byte backlog of the whole node in the last 60 s: the highest, over seconds, of the sum of the "
+        "processes' maxima in that second. Exact for one process, otherwise high by no more than a second's movement.",
+        unit="bytes",
+        roles=HANDLER,
+        labels=(DIRECTION,),
+        source=Source.EXPORTER,
+    ),
+)
+
+MEMORY: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_memory_rss_anon_bytes",
+        kind=Kind.PEAK,
+        help="RssAnon of the role's processes together: heap, without the mapped segments. "
+        "Read from /proc at 20 Hz, because the kernel keeps no peak; "
+        "less often if that would cost over a fifth of a core.",
+        unit="bytes",
+        per=Per.ROLE,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_memory_pss_bytes",
+        kind=Kind.PEAK,
+        help="Proportional set size of the role's processes together: heap and their share of the mapped segments. "
+        "Read from /proc every 5 s, because one reading costs milliseconds.",
+        unit="bytes",
+        per=Per.ROLE,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_memory_samples_total",
+        kind=Kind.COUNTER,
+        help="Passes over the processes' memory; the rate is the frequency at which peaks were looked for.",
+        roles=(Role.METRICS_EXPORTER,),
+        labels=(MEMORY_MEASURE,),
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_reserved_bytes",
+        kind=Kind.PEAK,
+        help="Bytes reserved for messages in flight, before they arrive. Stored bytes do not count.",
+        unit="bytes",
+        per=Per.PROCESS,
+        roles=REASSEMBLY,
+    ),
+    Metric(
+        name="simnode_memory_budget_bytes",
+        kind=Kind.GAUGE,
+        help="Bytes that the node may reserve for messages in flight.",
+        unit="bytes",
+        roles=REASSEMBLY,
+    ),
+    Metric(
+        name="simnode_reservations_refused_total",
+        kind=Kind.COUNTER,
+        help="Reservations refused for want of budget; the client was told.",
+        roles=REASSEMBLY,
+    ),
+    Metric(
+        name="simnode_segments",
+        kind=Kind.GAUGE,
+        help="Segment files of the pool. in_use: leased or stored; free: waiting to be recycled.",
+        roles=REASSEMBLY,
+        labels=(SEGMENT_STATE,),
+    ),
+    Metric(
+        name="simnode_segment_bytes",
+        kind=Kind.GAUGE,
+        help="Bytes allocated to the pool's segment files. in_use: leased or stored; free: waiting to be recycled.",
+        unit="bytes",
+        roles=REASSEMBLY,
+        labels=(SEGMENT_STATE,),
+    ),
+)
+
+CONNECTIONS: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_connections_open",
+        kind=Kind.GAUGE,
+        help="WebSocket connections that are open.",
+        roles=HANDLER,
+    ),
+    Metric(
+        name="simnode_connections_opened_total",
+        kind=Kind.COUNTER,
+        help="WebSocket connections whose handshake succeeded.",
+        roles=HANDLER,
+    ),
+    Metric(
+        name="simnode_connections_refused_total",
+        kind=Kind.COUNTER,
+        help="TCP connections that did not become WebSocket connections, by reason.",
+        roles=(Role.FRONT_DOOR, Role.CONNECTION_HANDLER),
+        labels=(REFUSAL_REASON,),
+    ),
+    Metric(
+        name="simnode_connections_closed_total",
+        kind=Kind.COUNTER,
+        help="WebSocket connections that ended, by reason. Those of a handler that died are not among them.",
+        roles=HANDLER,
+        labels=(CLOSE_REASON,),
+    ),
+)
+
+TRAFFIC: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_requests_total",
+        kind=Kind.COUNTER,
+        help="Client requests answered, by kind, encoding and outcome; undecodable messages among them.",
+        roles=HANDLER,
+        labels=(REQUEST_KIND, ENCODING, REQUEST_OUTCOME),
+    ),
+    Metric(
+        name="simnode_request_duration_seconds",
+        kind=Kind.HISTOGRAM,
+        help="Time from the last byte of a request to the first byte of its answer being given to the socket, "
+        "or to the end of its handling where no answer is due.",
+        unit="seconds",
+        roles=HANDLER,
+        labels=(REQUEST_KIND, ENCODING),
+        buckets=REQUEST_SECONDS,
+    ),
+    Metric(
+        name="simnode_payload_bytes_total",
+        kind=Kind.COUNTER,
+        help="Bytes of WebSocket message payload, without frame headers.",
+        unit="bytes",
+        roles=HANDLER,
+        labels=(DIRECTION,),
+    ),
+    Metric(
+        name="simnode_messages_total",
+        kind=Kind.COUNTER,
+        help="WebSocket data messages; each chunk and each stream header is one.",
+        roles=HANDLER,
+        labels=(DIRECTION,),
+    ),
+    Metric(
+        name="simnode_chunks_total",
+        kind=Kind.COUNTER,
+        help="StreamChunk messages, rejected ones included.",
+        roles=HANDLER,
+        labels=(DIRECTION,),
+    ),
+    Metric(
+        name="simnode_streams_total",
+        kind=Kind.COUNTER,
+        help="Chunked messages that ended, by direction and outcome.",
+        roles=HANDLER,
+        labels=(DIRECTION, STREAM_OUTCOME),
+    ),
+    Metric(
+        name="simnode_reassembly_errors_total",
+        kind=Kind.COUNTER,
+        help="Reassembly errors answered to clients, by the rule that was broken.",
+        roles=HANDLER,
+        labels=(REASSEMBLY_ERROR,),
+    ),
+    Metric(
+        name="simnode_notifications_total",
+        kind=Kind.COUNTER,
+        help="Update notifications. sent: given to the outbound queue; "
+        "coalesced: replaced by a newer state because the subscriber had fallen behind.",
+        roles=HANDLER,
+        labels=(NOTIFICATION_OUTCOME,),
+    ),
+)
+
+STORED: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_store_contracts",
+        kind=Kind.GAUGE,
+        help="Contracts in the index.",
+        roles=STORE,
+    ),
+    Metric(
+        name="simnode_store_bytes",
+        kind=Kind.GAUGE,
+        help="Bytes of the contracts' states, code and parameters, inline and in segments.",
+        unit="bytes",
+        roles=STORE,
+    ),
+    Metric(
+        name="simnode_store_subscriptions",
+        kind=Kind.GAUGE,
+        help="Subscriptions held, one for each connection and contract.",
+        roles=STORE,
+    ),
+    Metric(
+        name="simnode_store_commits_total",
+        kind=Kind.COUNTER,
+        help="Write transactions of the index, by outcome.",
+        roles=STORE,
+        labels=(COMMIT_OUTCOME,),
+    ),
+    Metric(
+        name="simnode_store_commit_batch_writes",
+        kind=Kind.HISTOGRAM,
+        help="Puts and updates that one write transaction committed together.",
+        unit="writes",
+        roles=STORE,
+        buckets=BATCH_WRITES,
+    ),
+)
+
+PROCESSES: tuple[Metric, ...] = (
+    Metric(
+        name="simnode_process_up",
+        kind=Kind.GAUGE,
+        help="1 when the process exists and its heartbeat is less than 5 s old; 0 when it is dead or stuck.",
+        per=Per.PROCESS,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_process_heartbeat_age_seconds",
+        kind=Kind.GAUGE,
+        help="Time since the process last wrote its heartbeat, on the host's monotonic clock.",
+        unit="seconds",
+        per=Per.PROCESS,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_process_cpu_seconds_total",
+        kind=Kind.COUNTER,
+        help="CPU time of the running process, user and system, from /proc. Begins again when the process does.",
+        unit="seconds",
+        per=Per.PROCESS,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_event_loop_lag_seconds",
+        kind=Kind.PEAK,
+        help="How late the latest timer of the process's event loop fired.",
+        unit="seconds",
+        per=Per.PROCESS,
+        roles=ALL_ROLES,
+    ),
+    Metric(
+        name="simnode_actor_restarts_total",
+        kind=Kind.COUNTER,
+        help="Times that a process of the role was started again in the place of one that ended.",
+        per=Per.ROLE,
+        roles=ALL_ROLES,
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_slabs_unreadable",
+        kind=Kind.GAUGE,
+        help="Stats slabs that this exporter cannot read because another version of simnode wrote them.",
+        roles=(Role.METRICS_EXPORTER,),
+        source=Source.EXPORTER,
+    ),
+    Metric(
+        name="simnode_build_info",
+        kind=Kind.INFO,
+        help="Versions of simnode, Python and Ray that the node runs on.",
+        roles=(Role.METRICS_EXPORTER,),
+        labels=(Label("version"), Label("python"), Label("ray")),
+        source=Source.EXPORTER,
+    ),
+)
+
+CATALOGUE: tuple[Metric, ...] = BACKLOG + MEMORY + CONNECTIONS + TRAFFIC + STORED + PROCESSES
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in CATALOGUE}
+
+EXPORTED_NAMES: frozenset[str] = frozenset(name for metric in CATALOGUE for name in metric.exported_names)
+"""Every series name that `/metrics` can contain; what a dashboard may ask for."""

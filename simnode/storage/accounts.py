@@ -1,0 +1,167 @@
+"""What a pool's segments are doing and how many bytes that takes. Touches no file. Next: `pool.py`.
+
+Enters: entries and their changes. Leaves: sums by condition, and `PoolFigures`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from simnode.storage.errors import UnknownSegment
+from simnode.storage.names import SegmentName
+
+
+class Condition(IntEnum):
+    """What a segment is doing; an int, because every lease hashes several of these."""
+
+    IN_FLIGHT = 0
+    STORED = 1
+    FREE = 2
+    ORPHAN = 3
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Entry:
+    """One segment. Only `Accounts` writes `condition`, `held_bytes` and `payload_bytes`."""
+
+    name: SegmentName
+    #: the file's length
+    capacity: int
+    condition: Condition
+    #: pages that exist, in bytes: `capacity` less `holes`
+    held_bytes: int
+    owner: str | None = None
+    #: of `held_bytes`, what rows refer to
+    payload_bytes: int = 0
+    #: ranges to allocate again before anybody writes the segment
+    holes: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolFigures:
+    """A pool at one moment; each `_bytes` that is no limit is memory (or disk) that segments occupy."""
+
+    budget_bytes: int
+    stored_limit_bytes: int
+    free_limit_bytes: int
+    reserved_bytes: int
+    """In flight: leased, and neither stored nor given back."""
+    reserved_peak_bytes: int
+    stored_bytes: int
+    stored_peak_bytes: int
+    payload_bytes: int
+    """Of `stored_bytes`, what rows refer to; the rest is page rounding, gaps, and `untrimmed_bytes`."""
+    untrimmed_bytes: int
+    """Of `stored_bytes`, what cannot be given back yet because somebody holds the segment."""
+    free_bytes: int
+    orphan_bytes: int
+    """Found by `rebuild` and claimed by nobody yet."""
+    lingering_bytes: int
+    """In segments that lost their name while somebody held them."""
+    leases: int
+    stored_segments: int
+    free_segments: int
+    orphans: int
+    created: int
+    """Segments made, over the pool's life; so are the next three."""
+    recycled: int
+    unlinked: int
+    refused: int
+    """Leases and growths, for the budget or for space."""
+
+
+class Accounts:
+    """The table of segments by name, and its sums. Every change goes through a method, so that the sums are right."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        #: sums over the entries, by condition
+        self.held: Counter[Condition] = Counter()
+        self.number: Counter[Condition] = Counter()
+        #: the largest that `held` ever was
+        self.peak: Counter[Condition] = Counter()
+        self.payload_bytes = 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def entry(self, name: str, *conditions: Condition) -> Entry:
+        """The segment called `name`, in one of `conditions`.
+
+        Raises:
+            UnknownSegment: there is none, or it is doing something else.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise UnknownSegment(f"no segment {name}")
+        if entry.condition not in conditions:
+            raise UnknownSegment(f"segment {name} is {entry.condition.name.lower()}")
+        return entry
+
+    def names(self, condition: Condition) -> list[str]:
+        """The segments that are doing this."""
+        return [name for name, entry in self._entries.items() if entry.condition is condition]
+
+    def leased_to(self, owner: str) -> list[str]:
+        """The segments in flight of one owner."""
+        return [name for name, entry in self._entries.items() if entry.owner == owner]
+
+    def add(self, entry: Entry) -> None:
+        """Take in a segment as it is."""
+        self._entries[str(entry.name)] = entry
+        self._count(entry, +1)
+
+    def drop(self, entry: Entry) -> None:
+        """Forget a segment."""
+        del self._entries[str(entry.name)]
+        self._count(entry, -1)
+
+    def rename(self, entry: Entry, name: SegmentName) -> None:
+        """The segment is called `name` now."""
+        del self._entries[str(entry.name)]
+        entry.name = name
+        self._entries[str(name)] = entry
+
+    def move(self, entry: Entry, condition: Condition, *, owner: str | None = None, payload_bytes: int = 0) -> None:
+        """The segment does something else now."""
+        self._count(entry, -1)
+        entry.condition, entry.owner, entry.payload_bytes = condition, owner, payload_bytes
+        self._count(entry, +1)
+
+    def hold(self, entry: Entry, capacity: int, holes: list[tuple[int, int]]) -> None:
+        """The segment has this length and these ranges without pages now."""
+        self._count(entry, -1)
+        entry.capacity, entry.holes = capacity, holes
+        entry.held_bytes = capacity - sum(stop - start for start, stop in holes)
+        self._count(entry, +1)
+
+    def _count(self, entry: Entry, sign: int) -> None:
+        condition = entry.condition
+        self.number[condition] += sign
+        self.payload_bytes += sign * entry.payload_bytes
+        self.held[condition] += sign * entry.held_bytes
+        if self.held[condition] > self.peak[condition]:
+            self.peak[condition] = self.held[condition]
+
+    def capacities(self) -> dict[str, int]:
+        """The length that each segment's file must have."""
+        return {name: entry.capacity for name, entry in self._entries.items()}
+
+    def check_invariants(self) -> None:
+        """Assert that the sums are those of the entries."""
+        held: Counter[Condition] = Counter()
+        for name, entry in self._entries.items():
+            assert name == str(entry.name)
+            assert 0 <= entry.payload_bytes <= entry.held_bytes <= entry.capacity, entry
+            assert entry.owner is None or entry.condition is Condition.IN_FLIGHT, entry
+            assert not entry.holes or entry.condition in (Condition.STORED, Condition.ORPHAN), entry
+            held[entry.condition] += entry.held_bytes
+        for condition in Condition:
+            assert held[condition] == self.held[condition] <= self.peak[condition], condition
+            assert len(self.names(condition)) == self.number[condition], condition
+        assert self.payload_bytes == sum(entry.payload_bytes for entry in self._entries.values())

@@ -1,0 +1,50 @@
+"""What can go wrong with bytes at rest. Enters: nothing. Leaves: the exceptions. Next: `segment_file.py`.
+
+StorageError
+├── OutOfBudget         the node's own limits say no: refuse the message, keep the connection
+├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
+├── SegmentGone         the name no longer names a segment: look the row up again
+├── UnknownSegment      the pool was told about a segment it does not have in that condition (the caller's fault)
+└── IndexFailure        LMDB said no: the disk's or the operator's fault
+    ├── IndexFull       no room for the batch; nothing of it was written
+    ├── IndexMissing    nobody has created the index yet
+    └── IndexDamaged    a format or a row that this version cannot read
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Root of everything `simnode.storage` raises on purpose."""
+
+
+class OutOfBudget(StorageError):
+    """A limit of the node would be passed; the text says which, and by how much."""
+
+
+class OutOfSpace(StorageError):
+    """The filesystem (or a quota, or a file size limit) has no room for a segment."""
+
+
+class SegmentGone(StorageError):
+    """No such segment, or another one by now. Its only argument is the name."""
+
+
+class UnknownSegment(StorageError):
+    """The pool has no segment of this name in the condition that the call needs."""
+
+
+class IndexFailure(StorageError):
+    """The index could not be read or written."""
+
+
+class IndexFull(IndexFailure):
+    """A batch did not fit; none of it was written."""
+
+
+class IndexMissing(IndexFailure):
+    """There is no index at this path, and this process may not create one."""
+
+
+class IndexDamaged(IndexFailure):
+    """The index holds something that this version of simnode cannot read."""

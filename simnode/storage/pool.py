@@ -1,0 +1,380 @@
+"""The segments of a node and its byte budget. Enters: leases asked for and given back. Leaves: names. Next: `cache.py`.
+
+A segment's life; each arrow is one method of `SegmentPool`:
+
+    lease ──► IN_FLIGHT ── stored ──► STORED ── retire ──┐
+                  └───────────── release ────────────────┼──► FREE, under a fresh name ── lease ──► IN_FLIGHT
+    rebuild ──► ORPHAN ── live / adopt / retire ──► …    └──► unlinked, if somebody still holds it (a mapping
+                                                              outlives its name) or enough is free already
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from simnode.storage.accounts import Accounts, Condition, Entry, PoolFigures
+from simnode.storage.errors import OutOfBudget, OutOfSpace
+from simnode.storage.free_list import FreeList
+from simnode.storage.names import SegmentName, next_epoch
+from simnode.storage.segment_file import STAT_BLOCK_BYTES, SegmentFile, page_range
+
+CAPACITY_STEP_BYTES: Final = 64 * 1024
+"""Capacities are multiples of this, so that recycled segments fit more often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A segment that one owner may write.
+
+    Attributes:
+        name: for `Segment.open(directory, name, writable=True)`.
+        nbytes: its capacity, at least what was asked for; all of it is allocated.
+    """
+
+    name: str
+    nbytes: int
+
+
+class SegmentPool:
+    """Leases, recycles and accounts for the segments of one directory, which is its alone to name.
+
+    Not thread-safe. Making a new segment takes a time proportional to its size, everything else
+    takes microseconds.
+
+    Args:
+        directory: must exist; one pool at a time works in it.
+        budget_bytes: segments in flight, all together; unclaimed orphans count, too.
+        stored_limit_bytes: segments stored, all together.
+        free_limit_bytes: recycled segments kept for the next lease, all together.
+    """
+
+    def __init__(self, directory: Path, *, budget_bytes: int, stored_limit_bytes: int, free_limit_bytes: int) -> None:
+        self.directory: Final = directory
+        self.budget_bytes: Final = budget_bytes
+        self.stored_limit_bytes: Final = stored_limit_bytes
+        self._free: Final = FreeList(free_limit_bytes)
+        self._accounts: Final = Accounts()
+        self._new_names: Final = SegmentName.sequence(next_epoch(directory))
+        #: page ranges to keep of stored segments whose other pages could not be given back yet
+        self._untrimmed: dict[str, tuple[int, int]] = {}
+        #: always the bytes of those other pages
+        self._untrimmed_bytes = 0
+        #: segments without a name, kept open until nobody holds them, so that their memory is accounted for
+        self._lingering: list[SegmentFile] = []
+        self._happened: Counter[str] = Counter()
+        #: what `rebuild` found; the limits may have been larger then
+        self._inherited_bytes = 0
+
+    # -- in flight --------------------------------------------------------------------------
+
+    def lease(self, nbytes: int, owner: str) -> Lease:
+        """A segment of at least `nbytes` for `owner` to write; it may hold old bytes.
+
+        Raises:
+            OutOfBudget: the node has no such room in flight: refuse the message.
+            OutOfSpace: the filesystem has none, not even without the free segments.
+        """
+        capacity = _capacity_for(nbytes)
+        room = self._room_for(capacity)
+        recycled = self._free.take(capacity, at_most=room)
+        if recycled is None:
+            entry = self._create(capacity)
+        else:
+            entry = self._accounts.entry(recycled, Condition.FREE)
+            self._happened["recycled"] += 1
+        self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner)
+        return Lease(str(entry.name), entry.capacity)
+
+    def grow(self, name: str, nbytes: int) -> Lease:
+        """Make a leased segment at least `nbytes` long; its owner calls `Segment.grow` afterwards.
+
+        Raises:
+            OutOfBudget, OutOfSpace: as `lease`; the lease is as it was.
+            UnknownSegment: not leased.
+        """
+        entry = self._accounts.entry(name, Condition.IN_FLIGHT)
+        capacity = _capacity_for(nbytes)
+        if capacity > entry.capacity:
+            self._room_for(capacity - entry.capacity)
+            file = SegmentFile.open(self.directory, name, writable=True)
+            self._with_space(lambda: file.extend(capacity))
+            self._accounts.hold(entry, capacity, [])
+        return Lease(name, entry.capacity)
+
+    def release(self, name: str) -> None:
+        """The owner, or whoever speaks for it, gives the segment back unused.
+
+        Raises:
+            UnknownSegment: neither leased nor an orphan.
+        """
+        self._give_up(self._accounts.entry(name, Condition.IN_FLIGHT, Condition.ORPHAN))
+
+    def owner_gone(self, owner: str) -> list[str]:
+        """The leases of an owner that is dead; they stay in flight until each is stored or released.
+
+        The caller asks the store first: the owner may have handed a reference on before it died.
+        """
+        return self._accounts.leased_to(owner)
+
+    # -- stored -----------------------------------------------------------------------------
+
+    def stored(self, name: str, start: int, stop: int, kept_bytes: int) -> None:
+        """From now on rows refer to `[start, stop)` of a leased segment; the pages around it are given back.
+
+        A segment that somebody still holds is trimmed by a later `tidy`. Call this before the row
+        is committed, and `retire` if that fails: then no row refers to what the limit has no room for.
+
+        Args:
+            name: the segment.
+            start: offset of the first byte that a row refers to.
+            stop: offset just past the last one.
+            kept_bytes: how many of the bytes between are referred to.
+
+        Raises:
+            OutOfBudget: the stored limit would be passed; the segment is still in flight.
+            IndexError: the range is not inside the segment (whoever made the reference is wrong).
+            UnknownSegment: not leased.
+        """
+        entry = self._accounts.entry(name, Condition.IN_FLIGHT)
+        if not 0 <= start <= stop <= entry.capacity or not 0 <= kept_bytes <= stop - start:
+            raise IndexError(f"{kept_bytes} bytes of [{start}:{stop}] in segment {name} of {entry.capacity} bytes")
+        first, last = page_range(start, stop)
+        after = self._accounts.held[Condition.STORED] - self._untrimmed_bytes + last - first
+        if after > self.stored_limit_bytes:
+            raise OutOfBudget(f"stored segments would take {after} of {self.stored_limit_bytes} bytes")
+        self._accounts.move(entry, Condition.STORED, payload_bytes=kept_bytes)
+        if not self._trim(entry, first, last):
+            self._untrimmed[name] = (first, last)
+            self._untrimmed_bytes += entry.capacity - (last - first)
+
+    def retire(self, name: str) -> None:
+        """No row refers to the segment any more; call it when that is committed.
+
+        Recycled if nobody holds it, else unlinked: its readers keep their mapping.
+
+        Raises:
+            UnknownSegment: neither stored nor an orphan.
+        """
+        self._give_up(self._accounts.entry(name, Condition.STORED, Condition.ORPHAN))
+
+    def tidy(self) -> None:
+        """Give back the pages that could not be given back because somebody held their segment.
+
+        Call it now and then (every second, say): ~10 µs for each segment that waits.
+        """
+        for name, (first, last) in list(self._untrimmed.items()):
+            entry = self._accounts.entry(name, Condition.STORED)
+            if self._trim(entry, first, last):
+                self._forget_untrimmed(name, entry.capacity)
+        self._lingering = [file for file in self._lingering if not _emptied(file)]
+
+    # -- after a restart --------------------------------------------------------------------
+
+    def rebuild(self) -> None:
+        """Take in what an earlier pool left in the directory: all of it orphans, which count against the budget.
+
+        Then the store says which are `live`, the handlers `adopt` their leases, and whatever is an
+        orphan after that is `retire`d. What an earlier pool had not trimmed stays untrimmed.
+        """
+        assert not len(self._accounts), "rebuild comes before the first lease"
+        for path in sorted(self.directory.iterdir()):
+            name = SegmentName.parse(path.name)
+            if name is None:
+                continue
+            status = path.stat()
+            if status.st_size == 0:  # whoever made it died before it had space
+                path.unlink()
+                continue
+            held = min(status.st_blocks * STAT_BLOCK_BYTES, status.st_size)
+            holes = [(0, status.st_size)] if held < status.st_size else []
+            self._accounts.add(
+                Entry(name=name, capacity=status.st_size, condition=Condition.ORPHAN, held_bytes=held, holes=holes)
+            )
+        self._inherited_bytes = self._accounts.held[Condition.ORPHAN]
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is in flight now, of `budget_bytes`."""
+        return self._accounts.held[Condition.IN_FLIGHT]
+
+    @property
+    def stored_names(self) -> list[str]:
+        """Every segment that is stored."""
+        return self._accounts.names(Condition.STORED)
+
+    @property
+    def orphans(self) -> list[str]:
+        """Segments that `rebuild` found and nobody has claimed yet."""
+        return self._accounts.names(Condition.ORPHAN)
+
+    def live(self, names: Iterable[str]) -> list[str]:
+        """Rows refer to these: orphans among them are stored. Returns those that are no segment (lost bytes)."""
+        missing = []
+        for name in names:
+            if name not in self._accounts:
+                missing.append(name)
+                continue
+            entry = self._accounts.entry(name, *Condition)
+            if entry.condition is Condition.ORPHAN:
+                self._accounts.move(entry, Condition.STORED, payload_bytes=entry.held_bytes)
+        return missing
+
+    def adopt(self, name: str, owner: str) -> Lease:
+        """An orphan is still being written by `owner`: it is in flight again.
+
+        Raises:
+            UnknownSegment: not an orphan; the owner has lost its lease.
+        """
+        entry = self._accounts.entry(name, Condition.ORPHAN)
+        self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner)
+        return Lease(name, entry.capacity)
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def figures(self) -> PoolFigures:
+        """Everything there is to show; it costs a system call for each lingering segment."""
+        held, number, peak = self._accounts.held, self._accounts.number, self._accounts.peak
+        return PoolFigures(
+            budget_bytes=self.budget_bytes,
+            stored_limit_bytes=self.stored_limit_bytes,
+            free_limit_bytes=self._free.limit_bytes,
+            reserved_bytes=held[Condition.IN_FLIGHT],
+            reserved_peak_bytes=peak[Condition.IN_FLIGHT],
+            stored_bytes=held[Condition.STORED],
+            stored_peak_bytes=peak[Condition.STORED],
+            payload_bytes=self._accounts.payload_bytes,
+            untrimmed_bytes=self._untrimmed_bytes,
+            free_bytes=held[Condition.FREE],
+            orphan_bytes=held[Condition.ORPHAN],
+            lingering_bytes=sum(file.held_bytes() for file in self._lingering),
+            leases=number[Condition.IN_FLIGHT],
+            stored_segments=number[Condition.STORED],
+            free_segments=number[Condition.FREE],
+            orphans=number[Condition.ORPHAN],
+            created=self._happened["created"],
+            recycled=self._happened["recycled"],
+            unlinked=self._happened["unlinked"],
+            refused=self._happened["refused"],
+        )
+
+    def check_invariants(self) -> None:
+        """Assert that the books agree with each other, with the limits and with the directory (for tests)."""
+        self._accounts.check_invariants()
+        figures = self.figures()
+        assert figures.free_bytes == self._free.nbytes <= self._free.limit_bytes
+        assert figures.free_segments == len(self._free)
+        assert figures.reserved_bytes + figures.orphan_bytes <= max(self.budget_bytes, self._inherited_bytes)
+        trimmed = figures.stored_bytes - figures.untrimmed_bytes
+        assert trimmed <= max(self.stored_limit_bytes, self._inherited_bytes)
+        on_disk = {path.name: path.stat().st_size for path in self.directory.glob("*.seg")}
+        assert on_disk == self._accounts.capacities()
+
+    # -- the steps --------------------------------------------------------------------------
+
+    def _room_for(self, nbytes: int) -> int:
+        reserved = self._accounts.held[Condition.IN_FLIGHT] + self._accounts.held[Condition.ORPHAN]
+        room = self.budget_bytes - reserved
+        if nbytes > room:
+            self._happened["refused"] += 1
+            raise OutOfBudget(f"{nbytes} bytes wanted, {reserved} of {self.budget_bytes} are in flight")
+        return room
+
+    def _create(self, capacity: int) -> Entry:
+        name = next(self._new_names)
+        self._with_space(lambda: SegmentFile.create(self.directory, str(name), capacity).close())
+        entry = Entry(name=name, capacity=capacity, condition=Condition.IN_FLIGHT, held_bytes=capacity)
+        self._accounts.add(entry)
+        self._happened["created"] += 1
+        return entry
+
+    def _with_space(self, allocate: Callable[[], None]) -> None:
+        """Allocate; if the filesystem is full, once more without the free segments."""
+        while True:
+            try:
+                return allocate()
+            except OutOfSpace:
+                if not len(self._free):
+                    self._happened["refused"] += 1
+                    raise
+            self._unlink_free(self._free.clear())
+
+    def _trim(self, entry: Entry, first: int, last: int) -> bool:
+        """Keep only the pages `[first, last)`; False if somebody holds the segment."""
+        holes = [(start, stop) for start, stop in ((0, first), (last, entry.capacity)) if start < stop]
+        if not holes:
+            return True
+        file = SegmentFile.open(self.directory, str(entry.name), writable=True)
+        if not file.try_lock_exclusive():
+            return False
+        for start, stop in holes:
+            file.punch(start, stop)
+        file.close()
+        self._accounts.hold(entry, entry.capacity, holes)
+        return True
+
+    def _forget_untrimmed(self, name: str, capacity: int) -> None:
+        first, last = self._untrimmed.pop(name)
+        self._untrimmed_bytes -= capacity - (last - first)
+
+    def _give_up(self, entry: Entry) -> None:
+        """Recycle a segment, or unlink it: somebody holds it, enough is free, or its holes cannot be filled."""
+        name = str(entry.name)
+        if name in self._untrimmed:
+            self._forget_untrimmed(name, entry.capacity)
+        file = SegmentFile.open(self.directory, name, writable=True)
+        if not file.try_lock_exclusive():
+            self._unlink(entry, file)
+            self._lingering.append(file)
+        elif entry.capacity > self._free.limit_bytes or not _filled(file, entry.holes):
+            _empty(file)
+            self._unlink(entry, file)
+        else:
+            fresh = entry.name.next_life()
+            file.rename(str(fresh))
+            self._accounts.rename(entry, fresh)
+            if entry.holes:
+                self._accounts.hold(entry, entry.capacity, [])
+            self._accounts.move(entry, Condition.FREE)
+            self._unlink_free(self._free.add(str(fresh), entry.capacity))
+
+    def _unlink_free(self, names: list[str]) -> None:
+        for name in names:
+            file = SegmentFile.open(self.directory, name, writable=True)
+            if not _emptied(file):
+                self._lingering.append(file)
+            self._unlink(self._accounts.entry(name, Condition.FREE), file)
+
+    def _unlink(self, entry: Entry, file: SegmentFile) -> None:
+        file.unlink()
+        self._accounts.drop(entry)
+        self._happened["unlinked"] += 1
+
+
+def _capacity_for(nbytes: int) -> int:
+    return max(nbytes + -nbytes % CAPACITY_STEP_BYTES, CAPACITY_STEP_BYTES)
+
+
+def _filled(file: SegmentFile, holes: list[tuple[int, int]]) -> bool:
+    try:
+        for start, stop in holes:
+            file.allocate(start, stop)
+    except OutOfSpace:
+        return False
+    return True
+
+
+def _emptied(file: SegmentFile) -> bool:
+    """Whether the pages of a segment that is not needed could be freed: nobody holds it."""
+    if not file.try_lock_exclusive():
+        return False
+    _empty(file)
+    return True
+
+
+def _empty(file: SegmentFile) -> None:
+    """Free the pages at once: an idle mapping in some cache would keep those of an unlinked file for long."""
+    file.punch(0, file.nbytes)

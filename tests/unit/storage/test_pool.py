@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from simnode.storage.errors import OutOfBudget, OutOfSpace, SegmentGone, UnknownSegment
+from simnode.storage.pool import CAPACITY_STEP_BYTES, SegmentPool
+from simnode.storage.segment_file import PAGE_BYTES
+from simnode.storage.segments import Segment
+
+STEP = CAPACITY_STEP_BYTES
+NewPool = Callable[..., SegmentPool]
+
+
+@pytest.fixture
+def new_pool(tmp_path: Path) -> Iterator[NewPool]:
+    """Makes pools in one directory; the last one's books must be right when the test is over."""
+    made: list[SegmentPool] = []
+
+    def make(*, budget: int = 10, stored: int = 10, free: int = 10) -> SegmentPool:
+        pool = SegmentPool(
+            tmp_path, budget_bytes=budget * STEP, stored_limit_bytes=stored * STEP, free_limit_bytes=free * STEP
+        )
+        made.append(pool)
+        return pool
+
+    yield make
+    made[-1].check_invariants()
+
+
+@pytest.fixture
+def pool(new_pool: NewPool) -> SegmentPool:
+    return new_pool()
+
+
+def stored(pool: SegmentPool, nbytes: int = STEP) -> str:
+    name = pool.lease(nbytes, "handler").name
+    pool.stored(name, 0, nbytes, nbytes)
+    return name
+
+
+# -- leases ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, STEP), (1, STEP), (STEP, STEP), (STEP + 1, 2 * STEP)])
+def test_capacities_are_rounded_up_and_reserved(pool: SegmentPool, tmp_path: Path, asked: int, given: int) -> None:
+    lease = pool.lease(asked, "handler")
+    assert lease.nbytes == given == (tmp_path / lease.name).stat().st_size
+    assert pool.reserved_bytes == given
+
+
+def test_a_lease_beyond_the_budget_is_refused_and_counted(pool: SegmentPool) -> None:
+    pool.lease(9 * STEP, "handler")
+    with pytest.raises(OutOfBudget):
+        pool.lease(STEP + 1, "handler")
+    assert pool.figures().refused == 1
+    pool.lease(STEP, "handler")
+
+
+def test_a_released_lease_makes_room_and_its_file_is_used_again_under_a_fresh_name(pool: SegmentPool) -> None:
+    first = pool.lease(10 * STEP, "handler")
+    pool.release(first.name)
+    second = pool.lease(10 * STEP, "handler")
+    assert second.name != first.name
+    figures = pool.figures()
+    assert (figures.created, figures.recycled, figures.unlinked) == (1, 1, 0)
+    assert (figures.reserved_bytes, figures.reserved_peak_bytes, figures.free_bytes) == (10 * STEP, 10 * STEP, 0)
+
+
+def test_a_small_message_does_not_get_a_large_segment(pool: SegmentPool) -> None:
+    pool.release(pool.lease(4 * STEP, "handler").name)
+    assert pool.lease(STEP, "handler").nbytes == STEP
+    assert pool.lease(3 * STEP, "handler").nbytes == 4 * STEP
+
+
+def test_a_recycled_segment_is_not_leased_beyond_the_budget(pool: SegmentPool) -> None:
+    pool.release(pool.lease(3 * STEP, "handler").name)
+    pool.lease(8 * STEP, "handler")
+    assert pool.lease(2 * STEP, "handler").nbytes == 2 * STEP
+
+
+def test_a_segment_that_its_writer_still_holds_is_never_recycled(pool: SegmentPool, tmp_path: Path) -> None:
+    """Its owner may be a stopped process whose lease was revoked; when it goes on, it writes."""
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    pool.release(lease.name)
+    writer.write(0, b"late")
+    fresh = Segment.open(tmp_path, pool.lease(STEP, "other").name)
+    assert bytes(fresh.map[:4]) == bytes(4)
+    assert pool.figures().unlinked == 1
+
+
+def test_an_unlinked_segment_is_accounted_for_until_it_is_let_go(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    pool.release(lease.name)
+    pool.tidy()
+    assert pool.figures().lingering_bytes >= STEP
+    writer.release_read()
+    pool.tidy()
+    assert pool.figures().lingering_bytes == 0
+    assert bytes(writer.map) == bytes(STEP), "an idle mapping keeps no pages"
+
+
+def test_leases_of_a_dead_owner_are_listed_and_stay_in_flight(pool: SegmentPool) -> None:
+    names = [pool.lease(STEP, "dead").name for _ in range(3)]
+    pool.lease(STEP, "alive")
+    pool.stored(names[0], 0, STEP, STEP)
+    assert pool.owner_gone("dead") == names[1:]
+    assert pool.reserved_bytes == 3 * STEP
+
+
+def test_a_grown_lease_is_reserved_and_keeps_its_bytes(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    writer.write(0, b"kept")
+    assert pool.grow(lease.name, 5 * STEP - 1).nbytes == 5 * STEP
+    writer.grow(5 * STEP)
+    assert bytes(writer.map[:4]) == b"kept"
+    assert pool.reserved_bytes == 5 * STEP
+    assert pool.grow(lease.name, STEP).nbytes == 5 * STEP
+    with pytest.raises(OutOfBudget):
+        pool.grow(lease.name, 11 * STEP)
+    assert pool.reserved_bytes == 5 * STEP
+
+
+def test_what_is_in_another_condition_is_refused_by_every_call(pool: SegmentPool) -> None:
+    kept = stored(pool)
+    leased = pool.lease(STEP, "handler").name
+    for call in (
+        lambda: pool.release(kept),
+        lambda: pool.grow(kept, STEP),
+        lambda: pool.stored(kept, 0, 1, 1),
+        lambda: pool.retire(leased),
+        lambda: pool.adopt(leased, "handler"),
+        lambda: pool.release("1-ffffff-0.seg"),
+    ):
+        with pytest.raises(UnknownSegment):
+            call()
+
+
+# -- the free list --------------------------------------------------------------------------
+
+
+def test_free_segments_are_bounded(new_pool: NewPool) -> None:
+    pool = new_pool(free=3)
+    for name in [pool.lease(nbytes, "handler").name for nbytes in (2 * STEP, STEP, STEP, 4 * STEP)]:
+        pool.release(name)
+    figures = pool.figures()
+    assert (figures.free_segments, figures.free_bytes, figures.unlinked) == (2, 2 * STEP, 2)
+
+
+def test_a_segment_given_up_frees_its_pages_though_an_idle_mapping_is_left(new_pool: NewPool, tmp_path: Path) -> None:
+    """Caches of readers keep mappings; the memory behind them would be nobody's."""
+    pool = new_pool(free=0)
+    name = pool.lease(STEP, "handler").name
+    writer = Segment.open(tmp_path, name, writable=True)
+    writer.write(0, b"x" * STEP)
+    writer.release_read()
+    pool.release(name)
+    assert bytes(writer.map) == bytes(STEP)
+
+
+def full_when_larger_than(limit_bytes: int, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    allocate = os.posix_fallocate
+
+    def fallocate(fd: int, offset: int, length: int) -> None:
+        if sum(path.stat().st_size for path in directory.glob("*.seg")) + length > limit_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+
+
+def test_free_segments_give_way_when_the_filesystem_is_full(
+    pool: SegmentPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_when_larger_than(5 * STEP, monkeypatch, tmp_path)
+    pool.release(pool.lease(3 * STEP, "handler").name)
+    assert pool.lease(5 * STEP, "handler").nbytes == 5 * STEP
+    assert pool.figures().free_segments == 0
+
+
+def test_a_full_filesystem_is_refused_and_nothing_is_reserved(
+    pool: SegmentPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_when_larger_than(5 * STEP, monkeypatch, tmp_path)
+    lease = pool.lease(3 * STEP, "handler")
+    with pytest.raises(OutOfSpace):
+        pool.lease(3 * STEP, "handler")
+    with pytest.raises(OutOfSpace):
+        pool.grow(lease.name, 6 * STEP)
+    assert pool.reserved_bytes == 3 * STEP
+    assert pool.figures().refused == 2
+
+
+# -- stored segments ------------------------------------------------------------------------
+
+
+def test_a_stored_segment_occupies_whole_pages_around_what_is_kept(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    writer.write(0, b"x" * STEP)
+    writer.release_read()
+    pool.stored(lease.name, PAGE_BYTES + 1, 2 * PAGE_BYTES + 1, 100)
+    figures = pool.figures()
+    assert (figures.reserved_bytes, figures.stored_bytes, figures.payload_bytes) == (0, 2 * PAGE_BYTES, 100)
+    assert bytes(writer.map[: 4 * PAGE_BYTES]) == bytes(PAGE_BYTES) + b"x" * (2 * PAGE_BYTES) + bytes(PAGE_BYTES)
+
+
+def test_a_segment_in_use_is_trimmed_later(pool: SegmentPool, tmp_path: Path) -> None:
+    """The handler that wrote the message may still read its other parts."""
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    writer.write(0, b"x" * STEP)
+    pool.stored(lease.name, 0, 1, 1)
+    pool.tidy()
+    assert pool.figures().untrimmed_bytes == STEP - PAGE_BYTES
+    assert bytes(writer.map) == b"x" * STEP
+    writer.release_read()
+    pool.tidy()
+    figures = pool.figures()
+    assert (figures.untrimmed_bytes, figures.stored_bytes) == (0, PAGE_BYTES)
+
+
+def test_the_stored_limit_refuses_and_the_lease_stays(new_pool: NewPool) -> None:
+    pool = new_pool(stored=1)
+    lease = pool.lease(2 * STEP, "handler")
+    with pytest.raises(OutOfBudget):
+        pool.stored(lease.name, 0, STEP + 1, STEP + 1)
+    assert pool.owner_gone("handler") == [lease.name]
+    pool.stored(lease.name, 0, STEP, STEP)
+
+
+def test_bytes_that_wait_to_be_trimmed_do_not_count_against_the_stored_limit(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(stored=1)
+    lease = pool.lease(2 * STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    pool.stored(lease.name, 0, STEP // 2, 1)
+    pool.stored(pool.lease(STEP, "handler").name, 0, STEP // 2, 1)
+    assert writer.is_held
+
+
+@pytest.mark.parametrize(("start", "stop", "kept"), [(-1, 1, 1), (2, 1, 0), (0, STEP + 1, 1), (0, 1, 2)])
+def test_a_reference_outside_the_segment_is_refused(pool: SegmentPool, start: int, stop: int, kept: int) -> None:
+    lease = pool.lease(STEP, "handler")
+    with pytest.raises(IndexError):
+        pool.stored(lease.name, start, stop, kept)
+    assert pool.reserved_bytes == STEP
+
+
+def test_a_retired_segment_is_recycled_whole(pool: SegmentPool, tmp_path: Path) -> None:
+    """Whoever leases it must not meet the holes that trimming left."""
+    lease = pool.lease(4 * STEP, "handler")
+    pool.stored(lease.name, STEP, 2 * STEP, STEP)
+    pool.retire(lease.name)
+    again = pool.lease(4 * STEP, "handler")
+    assert pool.figures().recycled == 1
+    assert (tmp_path / again.name).stat().st_blocks * 512 >= 4 * STEP
+
+
+def test_a_retired_segment_that_is_being_read_is_unlinked_and_stays_readable(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    writer.write(0, b"state")
+    writer.release_read()
+    pool.stored(lease.name, 0, 5, 5)
+    reader = Segment.open(tmp_path, lease.name)
+    reader.acquire_read()
+    pool.retire(lease.name)
+    other = Segment.open(tmp_path, pool.lease(STEP, "handler").name, writable=True)
+    other.write(0, b"other")
+    assert bytes(reader.map[:5]) == b"state"
+    with pytest.raises(SegmentGone):
+        Segment.open(tmp_path, lease.name)
+
+
+def test_a_segment_retired_before_it_could_be_trimmed_is_forgotten_wholly(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "handler")
+    writer = Segment.open(tmp_path, lease.name, writable=True)
+    pool.stored(lease.name, 0, 1, 1)
+    pool.retire(lease.name)
+    assert pool.figures().untrimmed_bytes == 0
+    writer.release_read()
+    pool.tidy()
+
+
+def test_a_retired_segment_whose_holes_cannot_be_filled_is_unlinked(
+    pool: SegmentPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = pool.lease(2 * STEP, "handler").name
+    pool.stored(name, 0, STEP, STEP)
+    full_when_larger_than(0, monkeypatch, tmp_path)
+    pool.retire(name)
+    assert pool.figures().unlinked == 1
+
+
+# -- after a restart ------------------------------------------------------------------------
+
+
+def test_a_restarted_pool_finds_everything_and_lets_it_be_claimed(new_pool: NewPool) -> None:
+    before = new_pool()
+    kept, lost = stored(before), "1-ffffff-0.seg"
+    leased, forgotten = (before.lease(STEP, "handler").name for _ in range(2))
+    pool = new_pool()
+    pool.rebuild()
+    assert pool.orphans == sorted([kept, leased, forgotten])
+    assert pool.live([kept, lost]) == [lost]
+    assert pool.adopt(leased, "handler").nbytes == STEP
+    assert pool.orphans == [forgotten]
+    assert pool.stored_names == [kept]
+    assert pool.owner_gone("handler") == [leased]
+    pool.retire(forgotten)
+    figures = pool.figures()
+    assert (figures.orphan_bytes, figures.reserved_bytes, figures.free_bytes) == (0, STEP, STEP)
+    assert figures.stored_bytes == STEP
+
+
+def test_unclaimed_orphans_count_against_the_budget(new_pool: NewPool) -> None:
+    """Else the leases that are still to be adopted would find their room taken."""
+    new_pool().lease(9 * STEP, "handler")
+    pool = new_pool()
+    pool.rebuild()
+    with pytest.raises(OutOfBudget):
+        pool.lease(2 * STEP, "other")
+    for name in pool.orphans:
+        pool.release(name)
+    pool.lease(2 * STEP, "other")
+
+
+def test_a_trimmed_segment_is_recycled_whole_even_after_a_restart(new_pool: NewPool, tmp_path: Path) -> None:
+    before = new_pool()
+    name = before.lease(4 * STEP, "handler").name
+    before.stored(name, STEP, 2 * STEP, STEP)
+    pool = new_pool()
+    pool.rebuild()
+    assert pool.live([name]) == []
+    assert pool.figures().stored_bytes == STEP
+    assert pool.live([name]) == [], "saying it twice changes nothing"
+    pool.retire(name)
+    assert (tmp_path / pool.lease(4 * STEP, "handler").name).stat().st_blocks * 512 >= 4 * STEP
+
+
+def test_names_of_a_restarted_pool_are_fresh(new_pool: NewPool) -> None:
+    """A reader may remember a name that was unlinked long ago."""
+    before = new_pool(free=0)
+    old = before.lease(STEP, "handler").name
+    before.release(old)
+    pool = new_pool()
+    pool.rebuild()
+    assert pool.lease(STEP, "handler").name != old
+
+
+def test_files_without_space_and_other_peoples_files_are_no_orphans(new_pool: NewPool, tmp_path: Path) -> None:
+    (tmp_path / "9-000000-0.seg").touch()
+    (tmp_path / "notes.txt").write_text("mine")
+    pool = new_pool()
+    pool.rebuild()
+    assert pool.orphans == []
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_larger_leases_of_an_earlier_configuration_can_be_adopted(new_pool: NewPool) -> None:
+    name = new_pool().lease(5 * STEP, "handler").name
+    pool = new_pool(budget=1)
+    pool.rebuild()
+    pool.adopt(name, "handler")
+    with pytest.raises(OutOfBudget):
+        pool.lease(STEP, "handler")
