@@ -40,7 +40,7 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.reader import read_slot
 from simnode.metrics.slab import StatsSlab, slab_path
-from simnode.storage.run_directory import RunDirectory, sweep_run_directories
+from simnode.storage.run_directory import RunDirectory, leftovers, sweep_run_directories
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ STUCK_AFTER_S = 15.0
 DRAIN_TIMEOUT_S = 5.0
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_MAX_S = 5.0
+
+
+RAY_LINK = "ray"
+"""In the run directory, where Ray's own files are."""
 
 
 def runs_root() -> Path:
@@ -116,12 +120,13 @@ class Node:
 
     async def _start(self) -> None:
         root = runs_root()
+        _remove_ray_directories(root)
         for leftover in sweep_run_directories(root):
             logger.info("swept %s, %d bytes of a node that is gone", leftover.path, leftover.nbytes)
         self._share = RunDirectory.create(root, secrets.token_hex(4))
         run_dir = self._share.path
         self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-ray-"))
-        (run_dir / "ray-dir").symlink_to(self._ray_dir)
+        (run_dir / RAY_LINK).symlink_to(self._ray_dir)
         self._settings = self._make_settings(run_dir)
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
         self._logs = LogCollector(run_dir)
@@ -226,6 +231,14 @@ class Node:
             shutil.rmtree(self._ray_dir, ignore_errors=True)
             self._share.close()
             sweep_run_directories(runs_root())
+
+
+def _remove_ray_directories(root: Path) -> None:
+    """Ray's own files of nodes that were killed: each run directory names where they are."""
+    for leftover in leftovers(root):
+        link = leftover.path / RAY_LINK
+        if link.is_symlink():
+            shutil.rmtree(link.readlink(), ignore_errors=True)
 
 
 async def _drain(process: _Process) -> None:

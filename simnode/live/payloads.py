@@ -52,7 +52,7 @@ class Lease:
     # ---- reassembly.Sink ---------------------------------------------------------------------
 
     def write(self, offset: int, data: Buffer) -> None:
-        self._segment.map[offset : offset + len(data)] = data
+        self._segment.write(offset, data)
 
     def read(self, start: int, stop: int) -> Buffer:
         return self._segment.map[start:stop]

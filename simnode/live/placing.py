@@ -19,6 +19,7 @@ from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
 from simnode.protocol.blob import same_bytes
 from simnode.storage.errors import SegmentGone
 from simnode.storage.rows import Extents, SegmentRef
+from simnode.storage.segment_file import sync_directory
 from simnode.storage.segments import Segment
 
 T = TypeVar("T")
@@ -144,10 +145,11 @@ def _write(directory: Path, name: str, offset: int, parts: list[Payload], durabl
     at = offset
     for part in parts:
         view = _view(directory, part)
-        segment.map[at : at + len(view)] = view
+        segment.write(at, view)
         at += len(view)
     if durable:
         segment.sync()
+        sync_directory(directory)
     segment.release_read()
     segment.close()
 
@@ -156,6 +158,7 @@ def _sync(directory: Path, name: str) -> None:
     segment = _open(directory, name)
     segment.sync()
     segment.close()
+    sync_directory(directory)
 
 
 def compare(directory: Path, state: Extents, payload: Payload) -> bool:

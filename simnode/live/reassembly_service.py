@@ -107,7 +107,7 @@ class ReassemblyService:
         except (OutOfBudget, OutOfSpace) as error:
             self._refused.inc()
             raise LinkRefusal(NO_ROOM, str(error)) from error
-        except UnknownSegment as error:
+        except (UnknownSegment, IndexError) as error:
             raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
         return None
 

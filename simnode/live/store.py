@@ -282,10 +282,13 @@ class ContractStore:
         current = self._current(instance, placed)
         if current is None:
             assert self._index is not None
-            extents, adopted = await self._placer.place([state], placed)
+            # the state last: once its segment is stored, whatever else came in it may be trimmed away
             own_params = await self._placer.copy([params], placed)
-            if code_hash not in placed.codes and self._index.code(code_hash) is None:
-                placed.codes[code_hash] = await self._placer.copy([code], placed)
+            is_new_code = code_hash not in placed.codes and self._index.code(code_hash) is None
+            own_code = await self._placer.copy([code], placed) if is_new_code else ()
+            extents, adopted = await self._placer.place([state], placed)
+            if is_new_code:
+                placed.codes[code_hash] = own_code
                 placed.new_bytes += payload_nbytes(code)
             row = ContractRow(instance, 1, code_hash, own_params, extents)
             placed.rows[instance] = row
