@@ -12,19 +12,21 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from actors.leftovers import RAY_LINK, runs_root, sweep_dead_nodes
 from actors.options import ACTOR, INIT, use_fresh_token
 from actors.roles import (
     ConnectionHandlerActor,
@@ -40,7 +42,7 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.reader import read_slot
 from simnode.metrics.slab import StatsSlab, slab_path
-from simnode.storage.run_directory import RunDirectory, leftovers, sweep_run_directories
+from simnode.storage.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +50,27 @@ STUCK_AFTER_S = 15.0
 """A process whose heartbeat is older is killed and replaced."""
 
 DRAIN_TIMEOUT_S = 5.0
+"""For all processes together; then they are killed."""
+
+EXIT_TIMEOUT_S = 2.0
+"""For a process that was told to end, until it is killed."""
+
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_MAX_S = 5.0
 
 
-RAY_LINK = "ray"
-"""In the run directory, where Ray's own files are."""
+class NodeStartFailed(Exception):
+    """A process of the node did not start; nothing is left of the others.
 
+    Attributes:
+        process: its name (`front_door-0`).
+        cause: what went wrong in it.
+    """
 
-def runs_root() -> Path:
-    """Where run directories are: in memory, one directory for each user."""
-    return Path("/dev/shm") / f"simnode-{os.geteuid()}"
+    def __init__(self, process: str, cause: BaseException) -> None:
+        super().__init__(f"{process}: {cause}")
+        self.process = process
+        self.cause = cause
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +96,9 @@ class Node:
 
     Args:
         make_settings: gets the run directory; `data_dir` in it means memory mode.
+
+    Raises:
+        NodeStartFailed: on entering, when a process of the node cannot do its work.
     """
 
     def __init__(self, make_settings: Callable[[Path], NodeSettings]) -> None:
@@ -100,8 +115,8 @@ class Node:
         return self._settings
 
     def pids(self) -> dict[str, int]:
-        """The process of each slot (`contract_store-0`)."""
-        return {process.name: process.pid for process in self._processes}
+        """The process of each slot (`contract_store-0`) that has started."""
+        return {process.name: process.pid for process in self._processes if process.pid}
 
     async def __aenter__(self) -> Self:
         try:
@@ -119,11 +134,9 @@ class Node:
     # ---- start -------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        root = runs_root()
-        _remove_ray_directories(root)
-        for leftover in sweep_run_directories(root):
+        for leftover in sweep_dead_nodes():
             logger.info("swept %s, %d bytes of a node that is gone", leftover.path, leftover.nbytes)
-        self._share = RunDirectory.create(root, secrets.token_hex(4))
+        self._share = RunDirectory.create(runs_root(), secrets.token_hex(4))
         run_dir = self._share.path
         self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-ray-"))
         (run_dir / RAY_LINK).symlink_to(self._ray_dir)
@@ -135,8 +148,8 @@ class Node:
         self._pulse = Pulse(self._slab, self._check_heartbeats)
         self._pulse.start()
         use_fresh_token(run_dir)
-        # in this thread, because Ray sets a signal handler; whoever wants others sets them after this
-        ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
+        with _signal_handler_kept():
+            ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
         await self._start_actors()
 
     async def _start_actors(self) -> None:
@@ -147,7 +160,13 @@ class Node:
         self._processes = [reassembly, store, exporter, front_door, *handlers]
         for process in self._processes:
             self._create(process)
-        results = await asyncio.gather(*(self._begin(process) for process in self._processes))
+        begun = [asyncio.ensure_future(self._begin(process)) for process in self._processes]
+        try:
+            results = await asyncio.gather(*begun)
+        finally:
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
         self.metrics_port, self.port = results[2], results[3]
         self._settings = replace(self._settings, port=self.port, metrics_port=self.metrics_port)
 
@@ -156,7 +175,12 @@ class Node:
         process.actor = remote.remote(self._settings, process.slot, process.incarnation)
 
     async def _begin(self, process: _Process) -> Any:
-        process.pid, result = await process.actor.start.remote()
+        try:
+            process.pid, result = await process.actor.start.remote()
+        except RayTaskError as error:
+            raise NodeStartFailed(process.name, error.cause) from error
+        except RayActorError as error:  # it died of it
+            raise NodeStartFailed(process.name, error) from error
         process.started_at = self._pulse.now()
         process.pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(process.pidfd, self._died, process)
@@ -181,8 +205,8 @@ class Node:
             self._create(process)
             try:
                 await self._begin(process)
-            except RayActorError as error:
-                logger.error("%s did not start: %s", process.name, error)
+            except NodeStartFailed as error:
+                logger.error("did not start again: %s", error)
                 await asyncio.sleep(process.pause_s)
             else:
                 return
@@ -212,39 +236,66 @@ class Node:
         self._is_stopping = True
         for task in self._restarts:
             task.cancel()
-        order = (FrontDoorActor, ConnectionHandlerActor, ContractStoreActor, ReassemblyServiceActor)
-        for kind in (*order, MetricsExporterActor):
-            drains = [_drain(process) for process in self._processes if process.kind is kind and process.pidfd >= 0]
-            await asyncio.gather(*drains)
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._drain()
+        except TimeoutError:
+            logger.warning("draining took over %.0f s; killing what is left", DRAIN_TIMEOUT_S)
         for process in self._processes:
             self._forget_pidfd(process)
             if process.actor is not None:
                 ray.kill(process.actor)
-        if ray.is_initialized():
-            await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
+        if hasattr(self, "_ray_dir"):
+            await asyncio.get_running_loop().run_in_executor(None, _end_ray, self._ray_dir)
         if hasattr(self, "_pulse"):
             self._pulse.stop()
             self._slab.close()
         if hasattr(self, "_logs"):
             self._logs.close()
         if hasattr(self, "_share"):
-            shutil.rmtree(self._ray_dir, ignore_errors=True)
             self._share.close()
-            sweep_run_directories(runs_root())
+            sweep_dead_nodes()
 
-
-def _remove_ray_directories(root: Path) -> None:
-    """Ray's own files of nodes that were killed: each run directory names where they are."""
-    for leftover in leftovers(root):
-        link = leftover.path / RAY_LINK
-        if link.is_symlink():
-            shutil.rmtree(link.readlink(), ignore_errors=True)
+    async def _drain(self) -> None:
+        order = (FrontDoorActor, ConnectionHandlerActor, ContractStoreActor, ReassemblyServiceActor)
+        for kind in (*order, MetricsExporterActor):
+            drains = [_drain(process) for process in self._processes if process.kind is kind and process.pidfd >= 0]
+            await asyncio.gather(*drains)
 
 
 async def _drain(process: _Process) -> None:
     try:
-        await asyncio.wait_for(process.actor.drain.remote(), DRAIN_TIMEOUT_S)
-    except TimeoutError:
-        logger.warning("%s did not drain in %.0f s", process.name, DRAIN_TIMEOUT_S)
-    except RayActorError as error:
-        logger.warning("%s died while draining: %s", process.name, error)
+        await process.actor.drain.remote()
+    except RayError as error:
+        logger.warning("%s did not drain: %s", process.name, error)
+
+
+def _end_ray(ray_dir: Path) -> None:
+    """Shuts Ray down and waits until none of its processes is left."""
+    processes = _ray_processes(ray_dir)
+    ray.shutdown()
+    _, alive = psutil.wait_procs(processes, timeout=EXIT_TIMEOUT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=EXIT_TIMEOUT_S)
+
+
+def _ray_processes(ray_dir: Path) -> list[psutil.Process]:
+    """Ray's daemons of this node, which have its directory in their arguments, and the actors under them."""
+    found = []
+    for daemon in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if str(ray_dir) in " ".join(daemon.cmdline()):
+                found += [daemon, *daemon.children(recursive=True)]
+    return found
+
+
+@contextmanager
+def _signal_handler_kept() -> Iterator[None]:
+    """Ray puts a SIGTERM handler of its own in place, which ends the program wherever it is; this undoes it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)

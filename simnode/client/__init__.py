@@ -1,4 +1,4 @@
-"""The public client of a node, asyncio first. Next: `connecting.py`, then `client.py`."""
+"""The public client of a node, asyncio first. Next: `connecting.py`."""
 
 from simnode.client.addresses import KeyLike
 from simnode.client.client import Client

@@ -1,4 +1,4 @@
-"""Where a node is and which contract is meant. Enters: what users write. Leaves: a URL, an id. Next: `pending.py`.
+"""Where a node is and which contract is meant. Enters: what users write. Leaves: a URL, an id. Next: `exceptions.py`.
 
 A contract may be named by its `ContractKey`, by its instance id (32 bytes), or by that id's
 base58 text; `instance_of` understands all three.

@@ -1,4 +1,4 @@
-"""One question, one answer of the right class. Enters: requests. Leaves: responses. Next: `client.py`."""
+"""One question, one answer of the right class. Enters: requests. Leaves: responses. Next: `link.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public client. Enters: what a program asks of a node. Leaves: what the node says. Next: `sync.py`.
+"""The public client. Enters: what a program asks of a node. Leaves: what the node says. Next: `operations.py`.
 
 ::
 
@@ -122,7 +122,7 @@ class Client(ContractOperations):
     async def recv(self, *, timeout_s: float | None = None) -> HostResult:
         """The next thing that came: the answer to a `send()` (errors as `Err`, not raised) or a notification.
 
-        Chunked answers are put together first.
+        A chunked answer is put together first; an announced one has its place where it began.
 
         Args:
             timeout_s: how long to wait; None: for ever.

@@ -1,4 +1,4 @@
-"""Delegates of a node. Enters: code and messages. Leaves: keys and messages. Next: `sync.py`."""
+"""Delegates of a node. Enters: code and messages. Leaves: keys and messages. Next: `asking.py`."""
 
 from __future__ import annotations
 

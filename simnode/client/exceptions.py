@@ -1,4 +1,4 @@
-"""What can go wrong for a client. Enters: an error the node sent. Leaves: exceptions. Next: `addresses.py`.
+"""What can go wrong for a client. Enters: an error the node sent. Leaves: exceptions. Next: `sync.py`.
 
 ClientError
 ├── ClientClosed                the client was closed, or never opened

@@ -1,4 +1,4 @@
-"""Keeps a connection up. Enters: an address. Leaves: the session of the moment. Next: `client.py`.
+"""Keeps a connection up. Enters: an address. Leaves: the session of the moment. Next: `reconnecting.py`.
 
 Without a `Backoff` the first loss is the end. With one, a lost connection is made anew, and what
 the client was subscribed to is subscribed to again. Requests are not repeated: those under way
@@ -124,13 +124,14 @@ class Link:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                while self._session is None:
+                # one that has just ended is not replaced, or given up, before its keeper runs
+                while (session := self._session) is None or session.error is not None:
                     if self.error is not None:
                         raise self.error
                     await self._change.wait()
+                return session
         except TimeoutError:
             raise RequestTimeout("connecting again", timeout_s) from None
-        return self._session
 
     async def close(self) -> None:
         """Ends the connection and everything that waits on it. May be called again."""

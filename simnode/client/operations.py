@@ -1,4 +1,4 @@
-"""What a client does with contracts. Enters: payloads and keys. Leaves: keys and states. Next: `client.py`."""
+"""What a client does with contracts. Enters: payloads and keys. Leaves: keys and states. Next: `receiving.py`."""
 
 from __future__ import annotations
 

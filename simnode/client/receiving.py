@@ -1,4 +1,4 @@
-"""Taking what came, in order. Enters: the inbox. Leaves: results, streams, notifications. Next: `client.py`."""
+"""Taking what came, in order. Enters: the inbox. Leaves: results, streams, notifications. Next: `queries.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to try again, and what the user hears of it. Enters: nothing. Leaves: delays, events. Next: `link.py`."""
+"""When to try again, and what the user hears of it. Enters: nothing. Leaves: delays, events. Next: `dialing.py`."""
 
 from __future__ import annotations
 

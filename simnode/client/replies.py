@@ -1,4 +1,4 @@
-"""Hands what a connection brought to whom it belongs. Enters: the core's events. Leaves: outcomes. Next: `session.py`.
+"""Hands what a connection brought to whom it belongs. Enters: the core's events. Leaves: outcomes. Next: `answers.py`.
 
 No I/O and no clock: futures are completed and queues filled, nothing waits here.
 """
@@ -47,16 +47,16 @@ class Replies:
     Args:
         core: its events are taken here.
         inbox: for notifications, and for answers whose destination it is.
-        on_taken: called when somebody took a chunk of a stream.
+        on_demand: called when somebody took a chunk of a stream, or begins to wait for one.
     """
 
-    def __init__(self, core: ClientConnection, inbox: Inbox, *, on_taken: Callable[[], None]) -> None:
+    def __init__(self, core: ClientConnection, inbox: Inbox, *, on_demand: Callable[[], None]) -> None:
         self.pending = PendingRequests(matches_by_kind=core.codec.replies_match_by_kind)
         #: whether the node said that it does not accept the token
         self.token_refused = False
         self._core = core
         self._inbox = inbox
-        self._on_taken = on_taken
+        self._on_demand = on_demand
         #: streams that are handed out chunk by chunk, until their last chunk
         self._streams: dict[int, ResponseStream] = {}
         #: requests whose announced answers are being reassembled
@@ -66,6 +66,11 @@ class Replies:
     def unread_bytes(self) -> int:
         """Bytes that arrived and that their owners have not taken."""
         return self._inbox.owed_bytes + sum(stream.unread_bytes for stream in self._streams.values())
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the next chunk of a stream."""
+        return any(stream.is_awaited for stream in self._streams.values())
 
     @property
     def has_unattributed_streams(self) -> bool:
@@ -129,18 +134,17 @@ class Replies:
             return  # nobody knows whose it is before it is whole
         request = self.pending.match_get(header.content.key.instance, now)
         if not 0 < header.total_bytes <= self._core.limits.max_message_bytes:
-            # reassembly refuses it, too, and then has nobody to tell
             error = ReplyBroken(f"stream {header.stream_id} is announced with {header.total_bytes} bytes")
             if request is not None:
                 self._deliver(request, error, 0)
-            return
+            request = None  # its chunks are dropped
         if request is not None and isinstance(request.destination, Awaited) and not request.is_abandoned:
             if not request.destination.wants_stream:
                 self._bound[header.stream_id] = request
                 return
         self._core.take_stream(header.stream_id)
         timeout_s = ABANDONED_STREAM_TIMEOUT_S if request is None else request.timeout_s
-        stream = ResponseStream(header, codec=self._core.codec, timeout_s=timeout_s, on_taken=self._on_taken)
+        stream = ResponseStream(header, codec=self._core.codec, timeout_s=timeout_s, on_demand=self._on_demand)
         self._streams[header.stream_id] = stream
         if request is None:
             logger.info("stream %d answers no request", header.stream_id)

@@ -1,9 +1,9 @@
-"""One WebSocket connection at work. Enters: requests, and what the socket brings. Leaves: answers. Next: `link.py`.
+"""One WebSocket connection at work. Enters: requests, and what the socket brings. Leaves: answers. Next: `replies.py`.
 
 Two tasks: one reads messages into the sans-I/O core and hands its events out, the other sends
 what the core has due, one message at a time, so that a small request waits for one chunk of a
 large upload at most. The reader stops while `READ_AHEAD_BYTES` lie unread in streams and in the
-inbox, unless somebody waits for an answer: then it goes on, because that answer may be behind.
+inbox, unless somebody waits for an answer or a chunk: then it goes on, because that may be behind.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Session:
         self._core = ClientConnection(codec=codec, limits=limits)
         self._inbox = inbox
         self._change = change
-        self._replies = Replies(self._core, inbox, on_taken=change.notify)
+        self._replies = Replies(self._core, inbox, on_demand=change.notify)
         self._outgoing: set[_Sending] = set()
         #: coroutines that wait for an answer
         self._waiting = 0
@@ -263,7 +263,7 @@ class Session:
         self._take_events(now)
 
     def _is_backed_up(self) -> bool:
-        if self._waiting or self._inbox.receivers or self._is_closing:
+        if self._waiting or self._inbox.receivers or self._replies.is_awaited or self._is_closing:
             return False
         return self._replies.unread_bytes >= READ_AHEAD_BYTES
 

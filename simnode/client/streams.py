@@ -1,4 +1,4 @@
-"""Responses taken piece by piece. Enters: chunks. Leaves: the same, at the reader's pace. Next: `session.py`.
+"""Responses taken piece by piece. Enters: chunks. Leaves: the same, at the reader's pace. Next: `waiting.py`.
 
 A `ResponseStream` hands out the serialized response as it comes, a `StateStream` the state in it.
 Both hold one chunk at a time: while a chunk lies unread, the session reads nothing further from
@@ -38,7 +38,7 @@ class ResponseStream:
         received_bytes: how much of it has arrived.
     """
 
-    def __init__(self, header: StreamHeader, *, codec: Codec, timeout_s: float, on_taken: Callable[[], None]) -> None:
+    def __init__(self, header: StreamHeader, *, codec: Codec, timeout_s: float, on_demand: Callable[[], None]) -> None:
         self.header = header
         self.total_bytes: int = header.total_bytes
         self.received_bytes = 0
@@ -46,7 +46,7 @@ class ResponseStream:
         self.unread_bytes = 0
         self._codec = codec
         self._timeout_s = timeout_s
-        self._on_taken = on_taken
+        self._on_demand = on_demand
         self._unread: deque[Blob] = deque()
         self._next_index = 0
         self._error: ClientError | None = None
@@ -82,7 +82,7 @@ class ResponseStream:
             await self._wait()
         chunk = self._unread.popleft()
         self.unread_bytes -= len(chunk)
-        self._on_taken()
+        self._on_demand()
         return chunk.view
 
     async def collect(self) -> HostResult:
@@ -99,9 +99,14 @@ class ResponseStream:
         self._is_closed = True
         self._unread.clear()
         self.unread_bytes = 0
-        self._on_taken()
+        self._on_demand()
 
     # ---- for the session ---------------------------------------------------------------------
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the next chunk."""
+        return self._arrival is not None
 
     def feed(self, chunk: ChunkReceived) -> None:
         """A chunk arrived."""
@@ -138,6 +143,7 @@ class ResponseStream:
     async def _wait(self) -> None:
         assert self._arrival is None, "a stream has one reader"
         self._arrival = asyncio.get_running_loop().create_future()
+        self._on_demand()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._arrival

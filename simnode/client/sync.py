@@ -1,4 +1,4 @@
-"""The client without asyncio. Enters: calls from any thread. Leaves: results. Next: `exceptions.py`.
+"""The client without asyncio. Enters: calls from any thread. Leaves: results. Next: `../protocol/connection.py`.
 
 ::
 

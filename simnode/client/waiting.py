@@ -1,4 +1,4 @@
-"""Waiting for shared state to change. Enters: a change. Leaves: woken coroutines. Next: `session.py`."""
+"""Waiting for shared state to change. Enters: a change. Leaves: woken coroutines. Next: `addresses.py`."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from simnode.protocol.messages.requests import NodeQuery
 from simnode.protocol.messages.responses import QueryResponse
 from simnode.protocol.reassembly import Sink, SinkRefused
 from simnode.storage.cache import SegmentCache
+from simnode.storage.errors import SegmentGone
 from simnode.storage.index import Index
 from simnode.storage.reader import StoredContracts, StoredState
 from simnode.storage.segments import Segment
@@ -39,6 +40,9 @@ CACHED_MAPPINGS = 512
 """Mappings of stored segments that a handler keeps: far below vm.max_map_count, two descriptors each."""
 
 DRAIN_TIMEOUT_S = 3.0
+
+SLOW_STREAM_BYTES_PER_S = 64 * 1024
+"""A stream that is slower may be ended when the node is out of budget."""
 
 
 class ConnectionHandler:
@@ -163,7 +167,7 @@ class ConnectionHandler:
         try:
             name, _ = await self._service.call("lease", nbytes)
             room = Lease(Segment.open(self.settings.segments_dir, name, writable=True), self._service)
-        except LinkRefusal as refusal:
+        except (LinkRefusal, SegmentGone) as refusal:
             room = SinkRefused(f"the node has no room for {nbytes} bytes: {refusal}")
         except LinkLost:
             room = SinkRefused("the node's reassembly service is away")
@@ -173,7 +177,19 @@ class ConnectionHandler:
         link.cast("hello", self._owner)
 
     def _handle_service(self, link: Link, method: str, args: list[Any]) -> Any:
-        raise AssertionError(f"the reassembly service asks nothing, least of all {method}")
+        assert method == "relieve", f"no such call: {method}"
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """The node is out of budget: this process's slowest stream goes, if it is slow."""
+        slowest: tuple[float, int, Session] | None = None
+        for session in self.sessions:
+            stream = session.slowest_stream(self.now())
+            if stream is not None and (slowest is None or stream[1] < slowest[0]):
+                slowest = (stream[1], stream[0], session)
+        if slowest is not None and slowest[0] < SLOW_STREAM_BYTES_PER_S:
+            _, stream_id, session = slowest
+            session.abort_stream(stream_id, "the node needs its room, and this stream is the slowest")
 
     # ---- the store ---------------------------------------------------------------------------
 

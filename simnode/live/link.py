@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ class LinkRefusal(Exception):
 
 
 Handle = Callable[["Link", str, list[Any]], Any]
-"""`(link, method, args) -> result`, or a coroutine of it; raises `LinkRefusal` to refuse a call."""
+"""`(link, method, args) -> result`, or a future of it; raises `LinkRefusal` to refuse a call."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -64,8 +65,10 @@ class Link(asyncio.BufferedProtocol):
         self._filled = 0
         self._next_id = 0
         self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._pack = msgpack.Packer(use_bin_type=True).pack
+        self._loop = asyncio.get_running_loop()
+        #: what this turn of the loop sends; it leaves in one system call
+        self._outgoing: list[bytes] = []
         #: whatever the owner wants to know about the peer (its name, its leases)
         self.peer: Any = None
         self.is_lost = False
@@ -79,7 +82,7 @@ class Link(asyncio.BufferedProtocol):
             LinkRefusal: the other side said no.
             LinkLost: it is gone.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         if self.is_lost:
             future.set_exception(LinkLost(method))
             return future
@@ -96,6 +99,7 @@ class Link(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Ends the connection once what was sent is out."""
         if self._transport is not None:
+            self._flush()
             self._transport.close()
 
     # ---- asyncio -----------------------------------------------------------------------------
@@ -111,8 +115,6 @@ class Link(asyncio.BufferedProtocol):
             if not future.done():
                 future.set_exception(LinkLost("the other process is gone"))
                 future.exception()  # its caller may be gone as well
-        for task in self._tasks:
-            task.cancel()
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -140,9 +142,16 @@ class Link(asyncio.BufferedProtocol):
     # ---- inside ------------------------------------------------------------------------------
 
     def _send(self, message: list[Any]) -> None:
-        assert self._transport is not None
         body = self._pack(message)
-        self._transport.write(_LENGTH.pack(len(body)) + body)
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing += (_LENGTH.pack(len(body)), body)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and not self.is_lost:
+            assert self._transport is not None
+            self._transport.write(b"".join(outgoing))
 
     def _take(self, message: list[Any]) -> None:
         match message:
@@ -158,7 +167,7 @@ class Link(asyncio.BufferedProtocol):
                     future.set_exception(LinkRefusal(code, text))
             case [3, method, args]:
                 result = self._handle(self, method, args)
-                assert not isinstance(result, Awaitable), f"{method} is cast, so nobody awaits it"
+                assert not isinstance(result, asyncio.Future), f"{method} is cast, so nobody awaits it"
             case _:
                 raise ValueError("not a link message")
 
@@ -168,20 +177,21 @@ class Link(asyncio.BufferedProtocol):
         except LinkRefusal as refusal:
             self._send([_REFUSED, call_id, refusal.code, str(refusal)])
             return
-        if isinstance(result, Awaitable):
-            task = asyncio.ensure_future(self._answer_later(call_id, result))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if isinstance(result, asyncio.Future):
+            result.add_done_callback(partial(self._answer_later, call_id))
         else:
             self._send([_RESULT, call_id, result])
 
-    async def _answer_later(self, call_id: int, result: Awaitable[Any]) -> None:
-        try:
-            answer = [_RESULT, call_id, await result]
-        except LinkRefusal as refusal:
-            answer = [_REFUSED, call_id, refusal.code, str(refusal)]
-        if not self.is_lost:
-            self._send(answer)
+    def _answer_later(self, call_id: int, result: asyncio.Future[Any]) -> None:
+        if self.is_lost or result.cancelled():
+            return
+        error = result.exception()
+        if error is None:
+            self._send([_RESULT, call_id, result.result()])
+        elif isinstance(error, LinkRefusal):
+            self._send([_REFUSED, call_id, error.code, str(error)])
+        else:
+            raise error
 
 
 class LinkServer:

@@ -106,6 +106,9 @@ class ReassemblyService:
                     raise AssertionError(f"no such call: {method}")
         except (OutOfBudget, OutOfSpace) as error:
             self._refused.inc()
+            for other in self._server.links:  # under pressure the slowest streams go first
+                if other is not self._store:
+                    other.cast("relieve")
             raise LinkRefusal(NO_ROOM, str(error)) from error
         except (UnknownSegment, IndexError) as error:
             raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error

@@ -122,6 +122,8 @@ class Session:
             stats.bytes_out.inc(len(message.data))
             if connection.outbox.due_chunks < chunks:
                 stats.chunks_out.inc()
+            if message.ends_stream:
+                stats.streams["outbound", "completed"].inc()
         self.note_outbound()
         return message
 
@@ -135,9 +137,8 @@ class Session:
                 self.handler.refused(reason)
             return
         now_s = self.handler.now()
-        streams = len(self.connection.reassembly)
-        if streams:
-            self.handler.stats.streams["inbound", "aborted"].inc(streams)
+        self.handler.stats.streams["inbound", "aborted"].inc(len(self.connection.reassembly))
+        self.handler.stats.streams["outbound", "aborted"].inc(self.connection.outbox.streams)
         for token in self.connection.connection_lost():
             self.message_sent(token)
         self._backlog.clear(now_s)
@@ -200,6 +201,16 @@ class Session:
             connection.handle_deadline(now_s)
             self._take_events()
 
+    def slowest_stream(self, now_s: float) -> tuple[int, float] | None:
+        """The id and the bytes per second of this client's slowest incomplete stream."""
+        return None if self.connection is None else self.connection.reassembly.slowest_stream(now_s)
+
+    def abort_stream(self, stream_id: int, reason: str) -> None:
+        """Gives a stream's room back; the client is told."""
+        assert self.connection is not None
+        self.connection.abort_stream(stream_id, reason, self.handler.now())
+        self._take_events()
+
     def note_outbound(self) -> None:
         """Keeps the backlog's figures exact."""
         connection = self.connection
@@ -260,10 +271,10 @@ class Session:
         def provide(sink: Sink | SinkRefused) -> None:
             connection = self.connection
             assert connection is not None
-            if stream_id in connection.reassembly:  # else the connection was lost meanwhile
+            if stream_id in connection.reassembly:  # else it expired, or the connection was lost meanwhile
                 connection.provide_sink(stream_id, sink, self.handler.now())
                 self._take_events()
-                self.websocket.resume()
+            self.websocket.resume()
 
         return provide
 

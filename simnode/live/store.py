@@ -78,7 +78,8 @@ class ContractStore:
         self._index: Index | None = None
         self._server = LinkServer(settings.socket_path("store"), self._handle, self._lost)
         self._service = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet_service)
-        self._placer = Placer(settings.segments_dir, self._service, durable=settings.durable)
+        self._segments_dir = settings.segments_dir
+        self._placer = Placer(self._segments_dir, self._service, durable=settings.durable)
         self._subscribers = SubscriberCounts(settings.caps)
         self._queue: asyncio.Queue[Write] = asyncio.Queue()
         #: segments of the batch in hand, and of the queue: not to be freed with their dead handler
@@ -326,7 +327,7 @@ class ContractStore:
     ) -> tuple[ContractRow, str | None]:
         nbytes = sum(map(payload_nbytes, parts))
         if len(parts) == 1 and nbytes == current.state_nbytes:
-            if await self._placer.run(nbytes, compare, self._settings.segments_dir, current.state, parts[0]):
+            if await self._placer.run(nbytes, compare, self._segments_dir, current.state, parts[0]):
                 return current, None  # nothing changed, so nobody is told
         extents, adopted = await self._placer.place(parts, placed)
         return self._change(current, extents, None, placed), adopted
@@ -360,14 +361,14 @@ class ContractStore:
         elif appended is not None and remembered is not None and remembered[0] == row.version - 1:
             state_hash = remembered[1]
             nbytes = sum(map(payload_nbytes, appended))
-            await self._placer.run(nbytes, feed_hash, self._settings.segments_dir, state_hash, appended)
+            await self._placer.run(nbytes, feed_hash, self._segments_dir, state_hash, appended)
         else:
             state_hash = blake3()
             payloads = [
                 extent if isinstance(extent, bytes) else [extent.name, extent.start, extent.stop]
                 for extent in row.state
             ]
-            await self._placer.run(row.state_nbytes, feed_hash, self._settings.segments_dir, state_hash, payloads)
+            await self._placer.run(row.state_nbytes, feed_hash, self._segments_dir, state_hash, payloads)
         self._hashes[row.instance] = (row.version, state_hash)
         if len(self._hashes) > REMEMBERED_HASHES:
             self._hashes.popitem(last=False)

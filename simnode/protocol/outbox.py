@@ -113,10 +113,16 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """One message to send. `token` is the parcel's when this is its last one, else None."""
+    """One message to send.
+
+    Attributes:
+        token: the parcel's when this is its last message, else None.
+        ends_stream: whether it is the last chunk of a stream.
+    """
 
     data: Rope
     token: object = None
+    ends_stream: bool = False
 
 
 class Outbox:
@@ -141,6 +147,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._whole or self._active or self._waiting)
+
+    @property
+    def streams(self) -> int:
+        """Chunked messages whose turn has come and that are not sent whole."""
+        return len(self._active) + len(self._waiting)
 
     def open(self, lanes: tuple[Lane, ...]) -> Ticket:
         """Takes a place in line; `fill` or `withdraw` it later."""
@@ -303,7 +314,7 @@ class Outbox:
         self._leave(ticket)
         if parcel.is_stream:
             self._activate()
-        return OutgoingMessage(data, parcel.token)
+        return OutgoingMessage(data, parcel.token, ends_stream=parcel.is_stream)
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.close()

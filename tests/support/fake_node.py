@@ -7,17 +7,19 @@ back, replace it or drop it, `lose_connections` cuts everybody off, `refuse_with
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from blake3 import blake3
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from simnode.protocol import events
-from simnode.protocol.blob import Blob
+from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.connection import ServerConnection as Core
@@ -244,6 +246,34 @@ class FakeNode:
         self.subscribers[instance] = [*others, (peer, wants_deltas)]
 
 
+class ChunkSender:
+    """Sends a large GetResponse by hand, chunk by chunk, as a test wants it."""
+
+    stream_id = 70
+
+    def __init__(self, peer: Peer, key: contracts.ContractKey, state: bytes) -> None:
+        self.peer = peer
+        self.key = key
+        self.codec = peer.core.codec
+        response = responses.GetResponse(key=key, contract=None, state=Blob(state))
+        self.message = bytes(self.codec.encode_result(response))
+        self.pieces = list(Rope([self.message]).cut(CHUNK_SIZE))
+        self.total = len(self.pieces)
+        self.sent = asyncio.Event()
+
+    async def send_header(self, total_bytes: int | None = None) -> None:
+        content = responses.GetResponseContent(key=self.key, includes_contract=False)
+        total_bytes = len(self.message) if total_bytes is None else total_bytes
+        header = responses.StreamHeader(stream_id=self.stream_id, total_bytes=total_bytes, content=content)
+        await self.peer.send(bytes(self.codec.encode_result(header)))
+
+    async def send_chunk(self, index: int) -> None:
+        chunk = self.codec.encode_result_chunk(
+            stream_id=self.stream_id, index=index, total=self.total, data=self.pieces[index]
+        )
+        await self.peer.send(bytes(chunk))
+
+
 def _diagnostics(request: requests.QueryNodeDiagnostics) -> responses.NodeDiagnostics:
     states = tuple(
         (key.instance.hex(), responses.ContractState(subscribers=0, subscriber_peer_ids=(), size_bytes=0))
@@ -257,3 +287,14 @@ def _diagnostics(request: requests.QueryNodeDiagnostics) -> responses.NodeDiagno
         system_metrics=None,
         connected_peers_detailed=(),
     )
+
+
+async def main() -> None:
+    """Serves until standard input ends; prints the URL. For clients in a process of their own."""
+    async with FakeNode() as node:
+        print(node.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -46,7 +46,7 @@ def notes(inbox: Inbox) -> list[Notification]:
 
 def a_stream() -> ResponseStream:
     header = StreamHeader(stream_id=1, total_bytes=9, content=Raw())
-    return ResponseStream(header, codec=codec_for(Encoding.NATIVE), timeout_s=1.0, on_taken=lambda: None)
+    return ResponseStream(header, codec=codec_for(Encoding.NATIVE), timeout_s=1.0, on_demand=lambda: None)
 
 
 def test_everything_comes_out_in_the_order_it_came_in(inbox: Inbox) -> None:

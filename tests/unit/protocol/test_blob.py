@@ -1,4 +1,5 @@
 import array
+from unittest.mock import ANY
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_blobs_are_equal_when_their_bytes_are_wherever_they_live():
     assert Blob(b"abc", origin=Segment(), start=5) == Blob(bytearray(b"abc"))
     assert Blob(b"abc") != Blob(b"abd")
     assert Blob(b"abc") != Blob(b"ab")
+    assert Blob() != Blob(b"a")
 
 
 def test_a_blob_equals_a_buffer_of_its_bytes_and_nothing_else():
@@ -88,6 +90,7 @@ def test_a_blob_equals_a_buffer_of_its_bytes_and_nothing_else():
     assert blob == memoryview(b"abc")
     assert blob != b"abd"
     assert blob != "abc"
+    assert blob == ANY, "the other side may know better"
 
 
 def test_equal_blobs_and_bytes_have_one_hash():

@@ -326,9 +326,10 @@ def test_the_chunks_of_a_taken_stream_come_as_they_arrive(client):
 
 
 def test_a_taken_stream_ends_with_the_announced_bytes_and_its_id_is_free_then(client):
-    client.receive_header(1, 3)
+    client.receive_header(1, 5)
     client.connection.take_stream(1)
-    client.receive_chunk(1, 0, 1, b"abc")
+    client.receive_chunk(1, 0, 2, b"abc")
+    client.receive_chunk(1, 1, 2, b"de")
     assert client.receive_chunk(1, 0, 1, MESSAGE)[-1].result == RESPONSE
 
 

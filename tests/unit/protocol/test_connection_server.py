@@ -373,6 +373,19 @@ def test_a_small_response_overtakes_the_chunks_of_a_large_one(node):
     assert node.sent()[0] == Ok()
 
 
+def test_announced_responses_take_turns(node):
+    for _ in range(2):
+        node.connection.send_unsolicited(get_response(CHUNK_THRESHOLD + 1))
+    assert [message.stream_id for message in node.sent()] == [0, 1] * 4
+
+
+def test_streams_that_are_not_announced_go_one_after_the_other(node):
+    """The reference client drops such a stream 60 s after its first chunk."""
+    for key in (KEY, OTHER):
+        node.connection.send_notification(large_update(key))
+    assert [message.stream_id for message in node.sent()] == [0] * 3 + [1] * 3
+
+
 def test_a_response_of_64_mib_is_sent_and_a_larger_one_becomes_an_error(node):
     node.connection.send_unsolicited(get_response(MAX_RESPONSE_SIZE))
     assert node.connection.outbox.due_chunks == 256

@@ -1,0 +1,39 @@
+"""The command `simnode`. Enters: arguments. Leaves: an exit code. Next: `serve.py`, then `contracts.py`.
+
+Each command has a module with its signature and help, which is all that `--help` loads; the work is
+in a module that the command imports when it is called. Only `supervise.py` and `checks.py` import
+`actors`, and only `supervise.py` thereby Ray.
+
+Exit codes: 0 done; 1 it failed, and one line on standard error says why; 2 it was asked for wrongly;
+130 it was interrupted before it was done.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from simnode.cli import contracts, doctor, inspect, serve
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="simnode",
+    help="A Freenet node's client side, simulated: serve a node, and talk to one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("serve")(serve.serve)
+app.command("put")(contracts.put)
+app.command("get")(contracts.get)
+app.command("update")(contracts.update)
+app.command("subscribe")(contracts.subscribe)
+app.command("ls")(inspect.ls)
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="simnode")

@@ -1,0 +1,186 @@
+"""What a node needs of a machine. Enters: the machine. Leaves: findings. Next: `actors/leftovers.py`.
+
+Each check is a function of the figures it judges; `examine` gets them from the machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import resource
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from actors.leftovers import dead_nodes, sweep_dead_nodes
+from simnode.cli.output import format_size
+from simnode.cli.ports import port_is_taken
+from simnode.protocol.limits import MIB
+from simnode.storage.run_directory import Leftover
+
+GIB = 1024 * MIB
+
+SHARED_MEMORY = Path("/dev/shm")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+SHM_LEAST_BYTES = 256 * MIB
+"""Ray's object store (80 MiB) and one message of 100 MiB."""
+SHM_GOOD_BYTES = 2 * GIB
+
+MEMORY_LEAST_BYTES = GIB
+"""An idle node of two handlers has some 0.7 GiB, Ray's own processes included."""
+MEMORY_GOOD_BYTES = 4 * GIB
+
+FILES_LEAST = 1024
+FILES_GOOD = 8192
+"""Of one process: a thousand connections, and a segment for each of a few thousand states being read."""
+
+UNLIMITED_BYTES = 1 << 62
+"""What version 1 of control groups writes for no limit is a little below 2**63."""
+
+PYTHON_LEAST = (3, 11)
+
+
+class Status(StrEnum):
+    """How it looks."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and what to do about it (nothing if it is ok)."""
+
+    status: Status
+    name: str
+    found: str
+    mend: str = ""
+
+
+def examine(*, port: int, metrics_port: int, sweep: bool) -> list[Finding]:
+    """Looks at this machine.
+
+    Args:
+        port: that the node is to have.
+        metrics_port: that its exporter is to have.
+        sweep: whether to remove what dead nodes left.
+    """
+    shm = shutil.disk_usage(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
+    found = sweep_dead_nodes() if sweep else dead_nodes()
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return [
+        judge_python(sys.version_info[:2]),
+        judge_ray(_version_of("ray")),
+        judge_shared_memory(None if shm is None else shm.free),
+        judge_memory_limit(memory_limit(Path("/proc/self/cgroup"), CGROUP_ROOT)),
+        judge_open_files(files),
+        judge_port(port, "--port", is_taken=port_is_taken("127.0.0.1", port)),
+        judge_port(metrics_port, "--metrics-port", is_taken=port_is_taken("127.0.0.1", metrics_port)),
+        judge_leftovers(found, are_swept=sweep),
+    ]
+
+
+def judge_python(version: tuple[int, int]) -> Finding:
+    """Whether simnode runs on this Python at all."""
+    found = ".".join(str(part) for part in version)
+    if version < PYTHON_LEAST:
+        return Finding(Status.FAIL, "Python", found, "simnode needs Python 3.11 or newer")
+    return Finding(Status.OK, "Python", found)
+
+
+def judge_ray(version: str | None) -> Finding:
+    """Whether there is a Ray."""
+    if version is None:
+        return Finding(Status.FAIL, "Ray", "not installed", "pip install ray, or simnode with its dependencies")
+    return Finding(Status.OK, "Ray", version)
+
+
+def judge_shared_memory(free_bytes: int | None) -> Finding:
+    """Whether payloads fit where they are kept in memory mode; Ray's object store is there, too."""
+    name = f"free in {SHARED_MEMORY}"
+    if free_bytes is None:
+        return Finding(Status.FAIL, name, "no such directory", f"mount a tmpfs at {SHARED_MEMORY}")
+    found = format_size(free_bytes)
+    mend = f"mount -o remount,size=4g {SHARED_MEMORY}; in a container: docker run --shm-size=4g"
+    if free_bytes < SHM_LEAST_BYTES:
+        return Finding(Status.FAIL, name, found, mend)
+    if free_bytes < SHM_GOOD_BYTES:
+        return Finding(Status.WARN, name, found, f"enough for a few large payloads; for more: {mend}")
+    return Finding(Status.OK, name, found)
+
+
+def judge_memory_limit(limit_bytes: int | None) -> Finding:
+    """Whether the control group lets a node have its memory; payloads in shared memory count."""
+    name = "memory limit (cgroup)"
+    if limit_bytes is None:
+        return Finding(Status.OK, name, "none")
+    found = format_size(limit_bytes)
+    if limit_bytes < MEMORY_LEAST_BYTES:
+        return Finding(
+            Status.FAIL, name, found, "a node's processes need 1 GiB; in a container: docker run --memory=4g"
+        )
+    if limit_bytes < MEMORY_GOOD_BYTES:
+        return Finding(Status.WARN, name, found, "payloads in /dev/shm count; keep --memory-budget and contents small")
+    return Finding(Status.OK, name, found)
+
+
+def judge_open_files(limit: int) -> Finding:
+    """Whether a process can hold its connections and segments."""
+    name, found = "open files (ulimit -n)", "unlimited" if limit == resource.RLIM_INFINITY else str(limit)
+    if limit == resource.RLIM_INFINITY or limit >= FILES_GOOD:
+        return Finding(Status.OK, name, found)
+    mend = "ulimit -n 65536; in a container: docker run --ulimit nofile=65536"
+    return Finding(Status.FAIL if limit < FILES_LEAST else Status.WARN, name, found, mend)
+
+
+def judge_port(port: int, option: str, *, is_taken: bool) -> Finding:
+    """Whether a node can listen there. No failure: it may be a node, and there are other ports."""
+    if is_taken:
+        return Finding(Status.WARN, f"port {port}", "in use", f"by a node already? Else serve with another {option}")
+    return Finding(Status.OK, f"port {port}", "free")
+
+
+def judge_leftovers(leftovers: Sequence[Leftover], *, are_swept: bool) -> Finding:
+    """Whether dead nodes hold memory."""
+    name = "left by dead nodes"
+    if not leftovers:
+        return Finding(Status.OK, name, "nothing")
+    found = f"{len(leftovers)} run directories, {format_size(sum(leftover.nbytes for leftover in leftovers))}"
+    if are_swept:
+        return Finding(Status.OK, name, f"{found}: removed")
+    return Finding(Status.WARN, name, found, "simnode doctor --sweep; the next serve does it, too")
+
+
+def memory_limit(membership: Path, root: Path) -> int | None:
+    """Bytes that this process's control group and those above it allow; None: as many as there are.
+
+    Args:
+        membership: `/proc/self/cgroup`.
+        root: where control groups are mounted, version 1 or 2.
+    """
+    limits = []
+    for line in membership.read_text(encoding="ascii").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        # a container sees its own group at the root, whatever path it is told
+        files = [directory / name for directory in (group, *group.parents) if directory.is_relative_to(top)]
+        limits += [file.read_text(encoding="ascii").strip() for file in files if file.is_file()]
+    figures = [int(limit) for limit in limits if limit != "max"]
+    return min((figure for figure in figures if figure < UNLIMITED_BYTES), default=None)
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,161 @@
+"""What `simnode serve` is set to. Enters: a TOML file and options. Leaves: `NodeSettings`. Next: `supervise.py`.
+
+The file has the options' names, without the dashes before them::
+
+    port = 7509
+    memory-budget = "2GiB"
+    token = ["secret"]
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from simnode.cli.choices import ChunkedResponses, LogFormat, StoreKind
+from simnode.live.settings import GIB, NodeSettings
+from simnode.protocol.limits import MIB
+
+MAX_PORT = 65535
+
+
+class ConfigError(Exception):
+    """A wrong setting, or a file that is no TOML (the user's fault). Says which, and where."""
+
+
+def default_handlers() -> int:
+    """One for each CPU that this process may use; at least two, so that one that dies is not the last."""
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Port = Annotated[NonNegativeInt, Field(le=MAX_PORT)]
+Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
+
+
+class ServeConfig(BaseModel):
+    """The options of `simnode serve`; see its help for what they mean. Sizes in bytes."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"), validate_default=False
+    )
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Port = 7509
+    metrics_port: Port = 9509
+    handlers: PositiveInt = Field(default_factory=default_handlers)
+    connections_per_handler: PositiveInt = 1000
+    data_dir: Path | None = None
+    store: StoreKind | None = None
+    memory_budget: Annotated[ByteSize, Field(ge=MIB)] = ByteSize(GIB)
+    chunked_responses: ChunkedResponses = ChunkedResponses.OPT_IN
+    token: Words = ()
+    allowed_host: Words = ()
+    log_format: LogFormat = LogFormat.TEXT
+
+    @model_validator(mode="after")
+    def _store_and_directory_agree(self) -> Self:
+        if self.store is StoreKind.DISK and self.data_dir is None:
+            raise ValueError("store 'disk' needs a data-dir")
+        if self.store is StoreKind.MEMORY and self.data_dir is not None:
+            raise ValueError("store 'memory' keeps nothing in a data-dir; leave one of them out")
+        return self
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether contracts outlive the node."""
+        return self.data_dir is not None
+
+    def node_settings(self, run_dir: Path) -> NodeSettings:
+        """The same for the node's processes."""
+        return NodeSettings(
+            run_dir=run_dir,
+            data_dir=run_dir / "data" if self.data_dir is None else self.data_dir.resolve(),
+            durable=self.is_durable,
+            host=self.host,
+            port=self.port,
+            metrics_port=self.metrics_port,
+            handlers=self.handlers,
+            connections_per_handler=self.connections_per_handler,
+            memory_budget_bytes=int(self.memory_budget),
+            always_chunk=self.chunked_responses is ChunkedResponses.ALWAYS,
+            allowed_hosts=frozenset(self.allowed_host),
+            tokens=frozenset(self.token),
+            json_logs=self.log_format is LogFormat.JSON,
+        )
+
+
+def load_config(file: Path | None, options: Mapping[str, Any]) -> ServeConfig:
+    """The settings of a file, and of the command line, which wins.
+
+    Args:
+        file: TOML; None: no file.
+        options: of the command line, by the names of the file; None and empty lists were not given.
+
+    Raises:
+        ConfigError: the file cannot be read or is no TOML, or a setting is unknown or wrong.
+    """
+    text = "" if file is None else _read(file)
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    given = {name: value for name, value in options.items() if value not in (None, [])}
+    try:
+        return ServeConfig.model_validate(settings | given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        place = _place(details, file, text, given)
+        raise ConfigError(f"{place}{_explain(details)}") from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text") from error
+
+
+def _place(details: ErrorDetails, file: Path | None, text: str, given: Mapping[str, Any]) -> str:
+    """`--port: ` or `node.toml:3: port: `."""
+    if not details["loc"]:
+        return ""
+    key = str(details["loc"][0])
+    if key in given or file is None:
+        return f"--{key}: "
+    # tomllib keeps no positions; the settings are plain `key = value` lines
+    found = re.search(rf"""^[ \t]*(?:\[+)?["']?{re.escape(key)}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
+    line = "" if found is None else f":{text.count(chr(10), 0, found.start()) + 1}"
+    return f"{file}{line}: {key}: "
+
+
+def _explain(details: ErrorDetails) -> str:
+    if details["type"] == "extra_forbidden":
+        known = [field.alias or name for name, field in ServeConfig.model_fields.items()]
+        near = difflib.get_close_matches(str(details["loc"][0]).replace("_", "-"), known, n=1)
+        return "no such setting" + (f"; do you mean {near[0]}?" if near else f"; there are {', '.join(known)}")
+    message = details["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

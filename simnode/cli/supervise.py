@@ -1,0 +1,152 @@
+"""A node for as long as the command runs. Enters: settings, signals. Leaves: a node. Next: `actors/node.py`.
+
+The first SIGINT or SIGTERM, whether the node is up yet or not, makes it drain and end; the second
+kills its processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simnode.cli.choices import LogFormat
+from simnode.cli.config import ServeConfig
+from simnode.cli.output import describe_os_error, emit, emit_json, fail, note, spinner
+from simnode.cli.ports import is_loopback, port_is_taken, reachable_host
+from simnode.live.handshake import PATHS
+from simnode.live.logs import formatter
+
+if TYPE_CHECKING:
+    from actors.node import Node
+
+LOCK_FILE = ".simnode-lock"
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def supervise(config: ServeConfig, *, as_json: bool) -> None:
+    """Runs a node until a signal ends it.
+
+    Args:
+        config: of the node.
+        as_json: how to say that it is ready.
+
+    Raises:
+        typer.Exit: with 1, it did not start; a line on standard error says why.
+    """
+    _write_logs(config)
+    for name, port in (("--port", config.port), ("--metrics-port", config.metrics_port)):
+        host = config.host if name == "--port" else "127.0.0.1"
+        # asked before Ray starts, so that the answer comes in no time
+        if port_is_taken(host, port):
+            fail(f"port {port} of {host} is in use; choose another with {name}, or 0 for any that is free")
+    if not is_loopback(config.host):
+        protection = "with a token" if config.token else "and no token is asked for (--token)"
+        note(f"simnode: warning: {config.host} is reachable from other machines, {protection}")
+    with _locked(config.data_dir):
+        _run(config, as_json=as_json)
+
+
+def _run(config: ServeConfig, *, as_json: bool) -> None:
+    # imported here: it loads Ray, which takes longer than finding out that the command is wrong
+    from actors.node import NodeStartFailed
+
+    try:
+        asyncio.run(_serve(config, as_json=as_json))
+    except NodeStartFailed as error:
+        if isinstance(error.cause, OSError) and error.cause.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            fail(f"cannot listen on {config.host}, ports {config.port} and {config.metrics_port}: {error.cause}")
+        fail(f"the node did not start: {error}")
+
+
+async def _serve(config: ServeConfig, *, as_json: bool) -> None:
+    from actors.node import Node
+
+    node = Node(config.node_settings)
+    task = asyncio.current_task()
+    assert task is not None
+    signals: list[signal.Signals] = []
+
+    def receive(signum: signal.Signals) -> None:
+        signals.append(signum)
+        if len(signals) == 1:
+            task.cancel()
+        else:
+            _end_at_once(node.pids().values(), signum)
+
+    for signum in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(signum, receive, signum)
+    try:
+        async with AsyncExitStack() as running:
+            with spinner(f"starting a node with {config.handlers} handlers …"):
+                await running.enter_async_context(node)
+            _announce(node, as_json=as_json)
+            await asyncio.get_running_loop().create_future()  # until a signal
+    except asyncio.CancelledError:
+        if not signals:
+            raise
+        task.uncancel()
+
+
+def _announce(node: Node, *, as_json: bool) -> None:
+    settings = node.settings
+    url = f"ws://{reachable_host(settings.host)}:{settings.port}{PATHS[0]}"
+    metrics_url = f"http://{reachable_host(settings.metrics_host)}:{settings.metrics_port}/metrics"
+    note(f"metrics {metrics_url}")
+    if as_json:
+        facts = {"url": url, "metrics_url": metrics_url, "pid": os.getpid(), "pids": node.pids()}
+        emit_json({"ready": facts | {"run_dir": str(settings.run_dir)}})
+    else:
+        emit(f"ready {url}")
+
+
+def _end_at_once(pids: Iterable[int], signum: signal.Signals) -> None:
+    """Kills everything; the next node sweeps what lies about. Ray's own processes die with this one."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+
+
+def _write_logs(config: ServeConfig) -> None:
+    """This process's lines look like those of the others, which come through it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter("supervisor", as_json=config.log_format is LogFormat.JSON))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("ray").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _locked(data_dir: Path | None) -> Iterator[None]:
+    """The data directory is this node's alone; the kernel lets go of the lock however the process dies.
+
+    Raises:
+        typer.Exit: with 1, another node has it, or it cannot be made.
+    """
+    if data_dir is None:
+        yield
+        return
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        fd = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        fail(describe_os_error(error))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fail(f"{data_dir} is in use by another node")
+    else:
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,168 @@
+"""Memory and backlog while something happens. Enters: processes and slabs. Leaves: rows, idle, peaks. Next: `phase.py`.
+
+A thread looks at RssAnon of each process many times a second, because the kernel keeps no peak of
+it, and at the handlers' backlog. Peaks shorter than the time between two looks are seen only if
+they come often; the backlog's own peaks are exact and come from the slabs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from types import TracebackType
+from typing import Self
+
+from simnode.experiments.errors import ExperimentFailed
+from simnode.experiments.slab_watch import HandlerSlab
+
+STATUS_BYTES = 4096
+"""A `/proc/<pid>/status` is half of that."""
+
+STEADY_FOR_S = 0.25
+STEADY_WITHIN_BYTES = 128 * 1024
+"""A group of processes is idle when its RssAnon moved by no more in the last `STEADY_FOR_S`."""
+
+STEADY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One look.
+
+    Attributes:
+        at_s: seconds since the recorder began.
+        rss_anon: bytes of each group, in the recorder's order.
+        backlog: outbound bytes that are due and not yet written.
+        materialized: bytes of it that are in the heap.
+    """
+
+    at_s: float
+    rss_anon: tuple[int, ...]
+    backlog: int
+    materialized: int
+
+
+class RssAnonFile:
+    """`/proc/<pid>/status`, opened once: a look takes 20 µs, and a pid's next owner is not mistaken for it."""
+
+    def __init__(self, pid: int) -> None:
+        self._fd = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> int:
+        """RssAnon in bytes.
+
+        Raises:
+            ProcessLookupError: the process is gone.
+        """
+        text = os.pread(self._fd, STATUS_BYTES, 0)
+        at = text.find(b"RssAnon:")
+        if at < 0:
+            raise ProcessLookupError  # a zombie has no memory
+        return int(text[at + len(b"RssAnon:") : text.index(b"kB", at)]) * 1024
+
+    def close(self) -> None:
+        """Lets go of it."""
+        os.close(self._fd)
+
+
+class Recorder:
+    """Looks for as long as the block lasts.
+
+    Args:
+        groups: the pids of each group, whose memory is added up.
+        slabs: of the handlers that are at work.
+        hertz: looks in a second.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[int]], slabs: Sequence[HandlerSlab], hertz: int) -> None:
+        self.names = tuple(groups)
+        self.rows: list[Row] = []
+        self._interval_s = 1 / hertz
+        self._slabs = slabs
+        self._lost: str | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        with contextlib.ExitStack() as opened:
+            self._groups = [[self._open(opened, name, pid) for pid in pids] for name, pids in groups.items()]
+            self._opened = opened.pop_all()
+        self._began_s = time.monotonic()
+
+    def check(self) -> None:
+        """Raises `ExperimentFailed` if a process ended while it was looked at."""
+        if self._lost is not None:
+            raise ExperimentFailed(f"a process of {self._lost} ended during the phase")
+
+    def now(self) -> float:
+        """Seconds since the recorder began."""
+        return time.monotonic() - self._began_s
+
+    async def idle(self) -> dict[str, int]:
+        """Waits until no group moves any more; RssAnon of each, in bytes.
+
+        Raises:
+            ExperimentFailed: one still moves after `STEADY_TIMEOUT_S`, so over idle would mean nothing; or ended.
+        """
+        began_s = self.now()
+        while True:
+            self.check()
+            window = self.rows[-max(2, round(STEADY_FOR_S / self._interval_s)) :]
+            columns = list(zip(*(row.rss_anon for row in window), strict=True))
+            is_long_enough = window and self.now() - began_s >= STEADY_FOR_S
+            if is_long_enough and all(max(column) - min(column) <= STEADY_WITHIN_BYTES for column in columns):
+                return {name: round(median(column)) for name, column in zip(self.names, columns, strict=True)}
+            if self.now() - began_s > STEADY_TIMEOUT_S:
+                raise ExperimentFailed(f"memory does not come to rest within {STEADY_TIMEOUT_S:g} s")
+            await asyncio.sleep(self._interval_s)
+
+    def since(self, at_s: float) -> list[Row]:
+        """The rows from a time on."""
+        return [row for row in self.rows if row.at_s >= at_s]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._opened.close()
+
+    @staticmethod
+    def _open(opened: contextlib.ExitStack, name: str, pid: int) -> RssAnonFile:
+        try:
+            file = RssAnonFile(pid)
+        except FileNotFoundError:
+            raise ExperimentFailed(f"a process of {name} ended before the phase") from None
+        opened.callback(file.close)
+        return file
+
+    def _run(self) -> None:
+        next_s = time.monotonic()
+        while not self._closing.wait(max(0.0, next_s - time.monotonic())):
+            try:
+                self._look()
+            except ProcessLookupError:
+                return
+            # after a delay it goes on from now: looks in a burst would see the same thing
+            next_s = max(next_s + self._interval_s, time.monotonic())
+
+    def _look(self) -> None:
+        at_s = self.now()
+        anon = []
+        for name, files in zip(self.names, self._groups, strict=True):
+            try:
+                anon.append(sum(file.read() for file in files))
+            except ProcessLookupError:
+                self._lost = name
+                raise
+        backlog = sum(slab.backlog_bytes for slab in self._slabs)
+        materialized = sum(slab.materialized_bytes for slab in self._slabs)
+        self.rows.append(Row(at_s, tuple(anon), backlog, materialized))
