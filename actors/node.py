@@ -15,7 +15,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +105,7 @@ class Node:
         self._make_settings = make_settings
         self._processes: list[_Process] = []
         self._restarts: set[asyncio.Task[None]] = set()
+        self._is_up = False
         self._is_stopping = False
         self.port = 0
         self.metrics_port = 0
@@ -117,6 +118,16 @@ class Node:
     def pids(self) -> dict[str, int]:
         """The process of each slot (`contract_store-0`) that has started."""
         return {process.name: process.pid for process in self._processes if process.pid}
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the node is about to end, because it is left or did not start."""
+        return self._is_stopping
+
+    def kill(self) -> None:
+        """Ends all of its processes at once. The directories are for the next node to sweep."""
+        if hasattr(self, "_ray_dir"):
+            _kill(_ray_processes(self._ray_dir))
 
     async def __aenter__(self) -> Self:
         try:
@@ -169,6 +180,7 @@ class Node:
             await asyncio.gather(*begun, return_exceptions=True)
         self.metrics_port, self.port = results[2], results[3]
         self._settings = replace(self._settings, port=self.port, metrics_port=self.metrics_port)
+        self._is_up = True
 
     def _create(self, process: _Process) -> None:
         remote = ray.remote(**ACTOR)(process.kind)
@@ -232,15 +244,12 @@ class Node:
     # ---- stop --------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
-        """Drains in the order of the data's way, then ends every process and removes every file."""
+        """Drains in the order of the data's way if clients were served, ends every process, removes every file."""
         self._is_stopping = True
         for task in self._restarts:
             task.cancel()
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                await self._drain()
-        except TimeoutError:
-            logger.warning("draining took over %.0f s; killing what is left", DRAIN_TIMEOUT_S)
+        if self._is_up:
+            await self._drain()
         for process in self._processes:
             self._forget_pidfd(process)
             if process.actor is not None:
@@ -258,9 +267,13 @@ class Node:
 
     async def _drain(self) -> None:
         order = (FrontDoorActor, ConnectionHandlerActor, ContractStoreActor, ReassemblyServiceActor)
-        for kind in (*order, MetricsExporterActor):
-            drains = [_drain(process) for process in self._processes if process.kind is kind and process.pidfd >= 0]
-            await asyncio.gather(*drains)
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                for kind in (*order, MetricsExporterActor):
+                    running = [process for process in self._processes if process.kind is kind and process.pidfd >= 0]
+                    await asyncio.gather(*(_drain(process) for process in running))
+        except TimeoutError:
+            logger.warning("draining took over %.0f s; killing what is left", DRAIN_TIMEOUT_S)
 
 
 async def _drain(process: _Process) -> None:
@@ -275,10 +288,14 @@ def _end_ray(ray_dir: Path) -> None:
     processes = _ray_processes(ray_dir)
     ray.shutdown()
     _, alive = psutil.wait_procs(processes, timeout=EXIT_TIMEOUT_S)
-    for process in alive:
+    _kill(alive)
+    psutil.wait_procs(alive, timeout=EXIT_TIMEOUT_S)
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=EXIT_TIMEOUT_S)
 
 
 def _ray_processes(ray_dir: Path) -> list[psutil.Process]:
@@ -293,9 +310,15 @@ def _ray_processes(ray_dir: Path) -> list[psutil.Process]:
 
 @contextmanager
 def _signal_handler_kept() -> Iterator[None]:
-    """Ray puts a SIGTERM handler of its own in place, which ends the program wherever it is; this undoes it."""
+    """Ray puts a SIGTERM handler of its own in place, which exits wherever it is; this undoes that.
+
+    Raises:
+        asyncio.CancelledError: there was one before Ray was done.
+    """
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as error:
+        raise asyncio.CancelledError("SIGTERM came while Ray was starting") from error
     finally:
         signal.signal(signal.SIGTERM, handler)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from blake3 import blake3
 
-from simnode.cli.output import emit_json, format_size, print_table
+from simnode.cli.output import emit_json, format_size, print_facts, print_table
 from simnode.client import CannotEncode, Client
 from simnode.protocol.keys import decode_instance_id, encode_base58
 from simnode.protocol.messages.contracts import ContractKey
@@ -71,9 +71,7 @@ async def show_contract(client: Client, contract: bytes, *, as_json: bool) -> No
     if as_json:
         emit_json(facts)
     else:
-        print_table(
-            ("", ""), [(name.replace("_", " "), "?" if fact is None else str(fact)) for name, fact in facts.items()]
-        )
+        print_facts(facts)
 
 
 async def _subscribers(client: Client, key: ContractKey) -> int | None:

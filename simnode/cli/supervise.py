@@ -7,14 +7,13 @@ kills its processes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,14 +74,17 @@ async def _serve(config: ServeConfig, *, as_json: bool) -> None:
     node = Node(config.node_settings)
     task = asyncio.current_task()
     assert task is not None
-    signals: list[signal.Signals] = []
+    was_told = False
 
     def receive(signum: signal.Signals) -> None:
-        signals.append(signum)
-        if len(signals) == 1:
+        nonlocal was_told
+        if was_told:
+            node.kill()
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        was_told = True
+        if not node.is_stopping:
             task.cancel()
-        else:
-            _end_at_once(node.pids().values(), signum)
 
     for signum in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(signum, receive, signum)
@@ -92,9 +94,7 @@ async def _serve(config: ServeConfig, *, as_json: bool) -> None:
                 await running.enter_async_context(node)
             _announce(node, as_json=as_json)
             await asyncio.get_running_loop().create_future()  # until a signal
-    except asyncio.CancelledError:
-        if not signals:
-            raise
+    except asyncio.CancelledError:  # by a signal; nobody else knows this task
         task.uncancel()
 
 
@@ -108,15 +108,6 @@ def _announce(node: Node, *, as_json: bool) -> None:
         emit_json({"ready": facts | {"run_dir": str(settings.run_dir)}})
     else:
         emit(f"ready {url}")
-
-
-def _end_at_once(pids: Iterable[int], signum: signal.Signals) -> None:
-    """Kills everything; the next node sweeps what lies about. Ray's own processes die with this one."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
 
 
 def _write_logs(config: ServeConfig) -> None:

@@ -100,7 +100,6 @@ class Session:
         awaited = Awaited(self._loop.create_future(), wants_stream)
         pending = self._queue(request, expectation, awaited, timeout_s).request
         assert pending is not None
-        del request  # its payload is let go as soon as it is sent
         self._waiting += 1
         self._change.notify()  # the reader may have to go on
         self._watch(pending, awaited.future)
@@ -120,7 +119,6 @@ class Session:
             As `request`, apart from RequestFailed.
         """
         sending = self._queue(request, expectation_of(request), INBOX, timeout_s)
-        del request
         queued_at = self._loop.time()
         while not sending.sent.done():
             left = max(self._took_at, queued_at) + timeout_s - self._loop.time()
@@ -212,7 +210,6 @@ class Session:
             self._took_at = self._loop.time()
             if outgoing.token is not None:
                 self._mark_sent(outgoing.token)
-            del outgoing  # while nothing is due, its payload and its request's answer may be let go
 
     def _mark_sent(self, sending: object) -> None:
         assert isinstance(sending, _Sending)

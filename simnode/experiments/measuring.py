@@ -48,6 +48,19 @@ class Row:
     materialized: int
 
 
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """The memory of processes with nothing to do.
+
+    Attributes:
+        rss_anon: bytes of each group.
+        is_steady: whether they came to rest; if not, what is over idle is not worth much.
+    """
+
+    rss_anon: dict[str, int]
+    is_steady: bool
+
+
 class RssAnonFile:
     """`/proc/<pid>/status`, opened once: a look takes 20 µs, and a pid's next owner is not mistaken for it."""
 
@@ -93,32 +106,37 @@ class Recorder:
             self._opened = opened.pop_all()
         self._began_s = time.monotonic()
 
-    def check(self) -> None:
-        """Raises `ExperimentFailed` if a process ended while it was looked at."""
-        if self._lost is not None:
-            raise ExperimentFailed(f"a process of {self._lost} ended during the phase")
-
     def now(self) -> float:
         """Seconds since the recorder began."""
         return time.monotonic() - self._began_s
 
-    async def idle(self) -> dict[str, int]:
-        """Waits until no group moves any more; RssAnon of each, in bytes.
+    async def idle(self) -> Idle:
+        """Waits until no group moves any more, or `STEADY_TIMEOUT_S`.
 
         Raises:
-            ExperimentFailed: one still moves after `STEADY_TIMEOUT_S`, so over idle would mean nothing; or ended.
+            ExperimentFailed: a process ended meanwhile.
         """
         began_s = self.now()
         while True:
-            self.check()
-            window = self.rows[-max(2, round(STEADY_FOR_S / self._interval_s)) :]
-            columns = list(zip(*(row.rss_anon for row in window), strict=True))
-            is_long_enough = window and self.now() - began_s >= STEADY_FOR_S
-            if is_long_enough and all(max(column) - min(column) <= STEADY_WITHIN_BYTES for column in columns):
-                return {name: round(median(column)) for name, column in zip(self.names, columns, strict=True)}
-            if self.now() - began_s > STEADY_TIMEOUT_S:
-                raise ExperimentFailed(f"memory does not come to rest within {STEADY_TIMEOUT_S:g} s")
+            self._check()
+            waited_s = self.now() - began_s
+            if waited_s >= STEADY_FOR_S and len(self.rows) > 1:
+                idle = self._idle_of(self.rows[-max(2, round(STEADY_FOR_S / self._interval_s)) :])
+                if idle.is_steady or waited_s > STEADY_TIMEOUT_S:
+                    return idle
             await asyncio.sleep(self._interval_s)
+
+    async def looked(self) -> None:
+        """Waits until it has looked once more, so that there is a row after whatever was before.
+
+        Raises:
+            ExperimentFailed: a process ended meanwhile.
+        """
+        asked_s = self.now()
+        while not self.rows or self.rows[-1].at_s < asked_s:
+            self._check()
+            await asyncio.sleep(self._interval_s)
+        self._check()
 
     def since(self, at_s: float) -> list[Row]:
         """The rows from a time on."""
@@ -134,6 +152,17 @@ class Recorder:
         self._closing.set()
         self._thread.join()
         self._opened.close()
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise ExperimentFailed(f"a process of {self._lost} ended during the phase")
+
+    def _idle_of(self, window: Sequence[Row]) -> Idle:
+        columns = list(zip(*(row.rss_anon for row in window), strict=True))
+        return Idle(
+            rss_anon={name: round(median(column)) for name, column in zip(self.names, columns, strict=True)},
+            is_steady=all(max(column) - min(column) <= STEADY_WITHIN_BYTES for column in columns),
+        )
 
     @staticmethod
     def _open(opened: contextlib.ExitStack, name: str, pid: int) -> RssAnonFile:

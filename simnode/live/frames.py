@@ -81,6 +81,7 @@ class FrameReader:
         "_fragments",
         "_frame_left",
         "_in_message",
+        "_is_closed",
         "_mask",
         "_max_message_bytes",
         "_room_wanted",
@@ -96,11 +97,12 @@ class FrameReader:
         self.blocked = False
         #: how many bytes, from where `feed` stopped, would let it go on: a hint for the next read
         self.wanted = 2
+        self._is_closed = False
         self._in_message = False
         #: bytes of the message in progress that were taken
         self._at = 0
-        #: the message in progress, while it is small
-        self._fragments: list[bytes] = []
+        #: the message in progress, while it is small; one buffer, because a peer may cut it into single bytes
+        self._fragments = bytearray()
         #: where it goes when it is large
         self._sink: Sink | None = None
         self._capacity = 0
@@ -117,7 +119,7 @@ class FrameReader:
         What it leaves must be offered again, at the front of what comes next.
         """
         at = start
-        while not self.blocked:
+        while not (self.blocked or self._is_closed):
             if self._frame_left:
                 at = self._take_payload(view, at, stop)
                 if self._frame_left:
@@ -128,30 +130,36 @@ class FrameReader:
             if after < 0:
                 break
             at = after
-        return at
+        return stop if self._is_closed else at
 
     def provide_room(self, sink: Sink | None) -> None:
         """Answers `room_needed`; without room the message is read and thrown away. Then offer the rest again."""
+        if self._is_closed:
+            if sink is not None:
+                sink.discard()
+            return
         nbytes, self._room_wanted = self._room_wanted, 0
         old, self._sink = self._sink, sink
         if sink is None:
             self._discarding = True
         else:
             self._capacity = nbytes
-            at = 0
-            for fragment in self._fragments:
-                sink.write(at, fragment)
-                at += len(fragment)
+            sink.write(0, self._fragments)
             if old is not None:
                 for start in range(0, self._at, PIECE_BYTES):
                     sink.write(start, old.read(start, min(start + PIECE_BYTES, self._at)))
         if old is not None:
             old.discard()
-        self._fragments = []
+        self._fragments = bytearray()
 
     def close(self) -> None:
-        """Gives back the room of a message that will never be whole. Idempotent."""
-        self.blocked = True
+        """Takes no more messages, and gives back the room of one that will never be whole. Idempotent.
+
+        `feed` swallows whatever comes from now on, so that it can be read off the socket: closing one
+        with bytes unread makes the peer lose what it was sent last.
+        """
+        self._is_closed = True
+        self._fragments = bytearray()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.discard()
@@ -165,7 +173,10 @@ class FrameReader:
             self.wanted = 2
             return -1
         first, second = view[at], view[at + 1]
-        length = second & 0x7F
+        opcode, fin, length = first & 0x0F, first >= 0x80, second & 0x7F
+        fault = self._fault(first, second, opcode, fin, length)
+        if fault is not None:  # judged before the rest is there: an unmasked frame may have no rest
+            return self._fail(CloseCode.PROTOCOL_ERROR, fault, stop)
         body = at + 6
         if length == 126:
             body = at + 8
@@ -178,10 +189,6 @@ class FrameReader:
             (length,) = _U16.unpack_from(view, at + 2)
         elif length == 127:
             (length,) = _U64.unpack_from(view, at + 2)
-        opcode, fin = first & 0x0F, first >= 0x80
-        fault = self._fault(first, second, opcode, fin, length)
-        if fault is not None:
-            return self._fail(CloseCode.PROTOCOL_ERROR, fault, stop)
         if opcode >= CLOSE:
             if body + length > stop:
                 self.wanted = body + length - at
@@ -228,11 +235,11 @@ class FrameReader:
         if fin and not self._in_message:
             self._events.message_received(payload)
             return
-        self._fragments.append(payload)
+        self._fragments += payload
         self._at += len(payload)
         self._in_message = not fin
         if fin:
-            message, self._fragments, self._at = b"".join(self._fragments), [], 0
+            message, self._fragments, self._at = bytes(self._fragments), bytearray(), 0
             self._events.message_received(message)
 
     def _begin_large(self, view: memoryview, body: int, length: int, fin: bool, total: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from simnode.live.handover import HandoverClient
 from simnode.live.link import Link, LinkClient, LinkLost, LinkRefusal
+from simnode.live.notices import Notice
 from simnode.live.payloads import Lease, Payload
 from simnode.live.pulse import Pulse
 from simnode.live.response_modes import MODES
@@ -24,14 +25,13 @@ from simnode.live.stats import HandlerStats
 from simnode.live.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
 from simnode.node.diagnostics import NodeView, diagnose
-from simnode.protocol.blob import Blob
 from simnode.protocol.messages.requests import NodeQuery
 from simnode.protocol.messages.responses import QueryResponse
 from simnode.protocol.reassembly import Sink, SinkRefused
 from simnode.storage.cache import SegmentCache
-from simnode.storage.errors import SegmentGone
+from simnode.storage.errors import IndexFailure, SegmentGone
 from simnode.storage.index import Index
-from simnode.storage.reader import StoredContracts, StoredState
+from simnode.storage.reader import StoredContracts
 from simnode.storage.segments import Segment
 
 logger = logging.getLogger(__name__)
@@ -202,11 +202,7 @@ class ConnectionHandler:
                 asyncio.get_running_loop().call_soon(self._catch_up, contract)
 
     def _catch_up(self, contract: bytes) -> None:
-        stored = self.contracts.state(contract)
-        if stored is not None:
-            version = stored.version
-            stored.release()
-            self._tell(contract, version, None)
+        self._tell(contract, 0, None)
 
     def _handle_store(self, link: Link, method: str, args: list[Any]) -> Any:
         match method, args:
@@ -216,8 +212,23 @@ class ConnectionHandler:
                 raise AssertionError(f"no such call: {method}")
 
     def _tell(self, contract: bytes, version: int, delta: Payload | None) -> None:
-        for session in list(self._subscribers.get(contract, ())):
-            session.contract_changed(contract, version, delta)
+        """Everybody here who subscribed hears of the newest state; `delta` is what led to `version`."""
+        subscribers = self._subscribers.get(contract)
+        notice = self.notice_of(contract, version, delta) if subscribers else None
+        if subscribers is None or notice is None:
+            return
+        for session in list(subscribers):
+            session.contract_changed(contract, notice)
+        notice.release()
+
+    def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
+        """The contract's newest state, to be released; `delta` counts if that is of `version`."""
+        try:
+            stored = self.contracts.state(contract)
+        except (IndexFailure, SegmentGone):
+            logger.exception("subscribers of contract %s cannot be told", contract.hex())
+            return None
+        return None if stored is None else Notice(stored, delta if stored.version == version else None)
 
     def subscribe(self, session: Session, contract: bytes, *, takes_deltas: bool) -> None:
         """Before the store is asked, so that no change falls between its answer and ours."""
@@ -245,15 +256,6 @@ class ConnectionHandler:
                 del self._subscribers[contract]
 
     # ---- reading -----------------------------------------------------------------------------
-
-    def delta_of(self, stored: StoredState, delta: Payload) -> Blob:
-        """The delta that led to this version: as it was sent, or the end of the state that it was appended to."""
-        if isinstance(delta, bytes):
-            return Blob(delta)
-        _, start, stop = delta
-        (state,) = stored.state
-        nbytes = stop - start
-        return state.slice(len(state) - nbytes, len(state))
 
     def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
         """Answers a node query from what this process can see."""

@@ -84,8 +84,8 @@ def judge(request: Request, rules: AccessRules) -> Accepted | Refused:
     Checked in this order: Host and Origin (403), path (404, or 200 for `/healthz`), upgrade (426),
     parameters (400).
     """
-    url = urlsplit(request.path)
     try:
+        url = urlsplit(request.path)
         refusal = _check_origin(request, rules)
         if refusal is not None:
             return refusal

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simnode.live.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted
-from simnode.live.payloads import Payload
-from simnode.live.requests import Requests, whole
+from simnode.live.notices import Notice
+from simnode.live.requests import Requests
 from simnode.live.stats import Backlog
 from simnode.live.websocket import WebSocket
 from simnode.protocol.blob import Blob
@@ -20,9 +20,8 @@ from simnode.protocol.codec import codec_for
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.errors import ReassemblyErrorKind
 from simnode.protocol.events import ChunkRefused, MessageRefused, RequestReceived, SinkRequested, StreamCompleted
-from simnode.protocol.messages.contracts import ContractKey, Delta, State
 from simnode.protocol.messages.error_kinds import Unhandled
-from simnode.protocol.messages.responses import Err, HostResult, UpdateNotification
+from simnode.protocol.messages.responses import Err, HostResult
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import Sink, SinkRefused
 from simnode.storage.reader import StoredState
@@ -112,9 +111,7 @@ class Session:
         chunks = connection.outbox.due_chunks
         message = connection.next_message()
         if message is None and self._late:
-            instance = next(iter(self._late))
-            del self._late[instance]
-            self._notify(instance, None)
+            self._notify_late(next(iter(self._late)))
             message = connection.next_message()
         if message is not None:
             stats = self.handler.stats
@@ -128,7 +125,7 @@ class Session:
         return message
 
     def message_sent(self, token: object) -> None:
-        if isinstance(token, StoredState):
+        if isinstance(token, StoredState | Notice):
             token.release()
 
     def lost(self, reason: str) -> None:
@@ -172,16 +169,14 @@ class Session:
     def flush_late(self, instance: bytes) -> None:
         """A notification that was put off goes out now: a reply about the same contract follows."""
         if instance in self._late:
-            del self._late[instance]
-            self._notify(instance, None)
+            self._notify_late(instance)
 
     # ---- for the handler ---------------------------------------------------------------------
 
-    def contract_changed(self, instance: bytes, version: int, delta: Payload | None) -> None:
+    def contract_changed(self, instance: bytes, notice: Notice) -> None:
         """A contract that this client subscribed to has a new state."""
-        subscription = self.subscriptions[instance]
         assert self.connection is not None
-        if version <= subscription.version:
+        if notice.version <= self.subscriptions[instance].version:
             return
         if instance in self._late or self.connection.outbox.due_bytes > BEHIND_BYTES:
             if instance in self._late:
@@ -189,7 +184,7 @@ class Session:
             self._late[instance] = None
             self.websocket.send_soon()
             return
-        self._notify(instance, delta if subscription.version == version - 1 else None)
+        self._notify(instance, notice)
 
     def handle_deadline(self, now_s: float) -> None:
         """Ends streams that waited too long."""
@@ -296,25 +291,24 @@ class Session:
             self._is_paused_for_requests = False
             self.websocket.resume()
 
-    def _notify(self, instance: bytes, delta: Payload | None) -> None:
-        """Tells the client of a change: the delta alone if it can use it, else the newest state."""
+    def _notify_late(self, instance: bytes) -> None:
+        """Sends the newest state in place of every change that was put off."""
+        del self._late[instance]
+        notice = self.handler.notice_of(instance)
+        if notice is not None:
+            self._notify(instance, notice)
+            notice.release()
+
+    def _notify(self, instance: bytes, notice: Notice) -> None:
+        """Tells the client of a change: the delta alone if it can use it, else the state."""
         connection = self.connection
         subscription = self.subscriptions.get(instance)
-        if connection is None or subscription is None:
+        if connection is None or subscription is None or notice.version <= subscription.version:
             return
-        stored = self.handler.contracts.state(instance)
-        if stored is None or stored.version <= subscription.version:
-            if stored is not None:
-                stored.release()
-            return
-        change: State | Delta
-        if delta is not None and subscription.takes_deltas and stored.version == subscription.version + 1:
-            change = Delta(delta=self.handler.delta_of(stored, delta))
-        else:
-            change = State(state=whole(stored.state))
-        subscription.version = stored.version
-        key = ContractKey(stored.key.instance, stored.key.code)
-        connection.send_notification(UpdateNotification(key=key, update=change), token=stored)
+        follows = notice.version == subscription.version + 1
+        subscription.version = notice.version
+        notification, encoded = notice.encoded_for(connection.codec, as_delta=follows and subscription.takes_deltas)
+        connection.send_notification(notification, encoded=encoded, token=notice.take())
         self.handler.stats.notifications_sent.inc()
         self.note_outbound()
         self.websocket.send_soon()

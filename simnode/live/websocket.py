@@ -18,7 +18,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -276,7 +275,7 @@ class WebSocket:
         if not nbytes:
             self._rest, self._rest_nbytes = _NOTHING, 0
             return
-        wanted = max(nbytes, self._reader.wanted if self._is_open else 0)
+        wanted = max(nbytes, self._reader.wanted if self._is_open else MAX_REQUEST_BYTES)
         if rest.obj is not self._rest or nbytes != self._rest_nbytes or wanted > len(self._rest):
             kept = bytearray(wanted)
             kept[:nbytes] = rest
@@ -294,13 +293,19 @@ class WebSocket:
         self._protocol.receive_data(head[: end + 4])
         events = self._protocol.events_received()
         if not events:
-            error = self._protocol.handshake_exc or self._protocol.parser_exc
-            self._reply(HTTPStatus.BAD_REQUEST, f"{error or 'not an HTTP request'}\n")
+            self._answer_no_request()
             return stop
         request = events[0]
         assert isinstance(request, Request)
         self._answer_request(request)
         return end + 4 if self._is_open else stop
+
+    def _answer_no_request(self) -> None:
+        """The library has judged these bytes, and answered them if they were too long for it."""
+        if not any(self._take_protocol_output()):
+            reply = self._protocol.reject(HTTPStatus.BAD_REQUEST, f"{self._protocol.handshake_exc}\n")
+            self._writer.add_control(reply.serialize())
+        self._end_after_reply()
 
     def _answer_request(self, request: Request) -> None:
         verdict = judge(request, self._rules)
@@ -320,14 +325,10 @@ class WebSocket:
         self._application.opened(verdict)
 
     def _reply(self, status: HTTPStatus, text: str) -> None:
-        try:
-            response = self._protocol.reject(status, text)
-            if status is HTTPStatus.UPGRADE_REQUIRED:
-                response.headers["Upgrade"] = "websocket"
-            self._protocol.send_response(response)
-        except InvalidHandshake:
-            self._lose()
-            return
+        response = self._protocol.reject(status, text)
+        if status is HTTPStatus.UPGRADE_REQUIRED:
+            response.headers["Upgrade"] = "websocket"
+        self._protocol.send_response(response)
         self._take_protocol_output()
         self._end_after_reply()
 
@@ -353,10 +354,14 @@ class WebSocket:
             self._application.message_received(message)
 
     def large_message_received(self, sink: Sink, nbytes: int) -> None:
-        self._application.large_message_received(sink, nbytes)
+        if self._ends_after_sending:
+            sink.discard()
+        else:
+            self._application.large_message_received(sink, nbytes)
 
     def large_message_discarded(self, nbytes: int) -> None:
-        self._application.large_message_discarded(nbytes)
+        if not self._ends_after_sending:
+            self._application.large_message_discarded(nbytes)
 
     def room_needed(self, nbytes: int) -> None:
         self._pauses += 1
@@ -365,6 +370,8 @@ class WebSocket:
     def control_received(self, frame: bytes) -> None:
         self._protocol.receive_data(frame)
         self._protocol.events_received()
+        if self._protocol.parser_exc is not None:
+            self._close_reason = "protocol_error"
         self._take_protocol_output()
 
     def violation(self, code: CloseCode, reason: str) -> None:
@@ -374,9 +381,11 @@ class WebSocket:
 
     # ---- writing -----------------------------------------------------------------------------
 
-    def _take_protocol_output(self, *, after_everything: bool = False) -> None:
-        for data in self._protocol.data_to_send():
+    def _take_protocol_output(self, *, after_everything: bool = False) -> list[bytes]:
+        output = self._protocol.data_to_send()
+        for data in output:
             if data == b"":
+                self._writer.end_data()
                 self._ends_after_sending = True
                 if self.deadline is None:
                     self.deadline = self._now() + CLOSE_TIMEOUT_S
@@ -385,6 +394,7 @@ class WebSocket:
             else:
                 self._writer.add_control(data)
         self.send_soon()
+        return output
 
     def _send(self) -> None:
         self._send_is_scheduled = False

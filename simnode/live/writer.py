@@ -88,6 +88,11 @@ class FrameWriter:
         """Queues bytes that go out once nothing else is due: a close frame."""
         self._last.append(data)
 
+    def end_data(self) -> None:
+        """No data frame begins after this: RFC 6455 allows none behind a close frame."""
+        self._fragments = None
+        self._next_message = _nothing
+
     def send(self) -> Sent:
         """Sends until there is nothing more, the socket is full or it is somebody else's turn.
 
@@ -172,6 +177,10 @@ class FrameWriter:
                 parts.appendleft(memoryview(part)[nbytes:])
                 return
             nbytes -= len(part)
+
+
+def _nothing() -> None:
+    """No message, ever."""
 
 
 def _marking_last(pieces: Iterator[Rope]) -> Iterator[tuple[Rope, bool]]:

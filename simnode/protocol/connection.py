@@ -219,9 +219,17 @@ class ServerConnection(_Connection):
             raise LocalProtocolError("a response needs the ticket of its request")
         self.outbox.fill(ticket, self._pack(result, token))
 
-    def send_notification(self, notification: UpdateNotification, *, token: object = None) -> None:
-        """Tells a subscriber; it goes out before replies about the same contract that are not ready yet."""
-        self.outbox.insert(("key", notification.key.instance), self._pack(notification, token))
+    def send_notification(
+        self, notification: UpdateNotification, *, encoded: Rope | None = None, token: object = None
+    ) -> None:
+        """Tells a subscriber; it goes out before replies about the same contract that are not ready yet.
+
+        Args:
+            notification: what it is told.
+            encoded: the same, serialized in this connection's encoding, for a shell with many subscribers.
+            token: as of `send_response`.
+        """
+        self.outbox.insert(("key", notification.key.instance), self._pack(notification, token, encoded))
 
     def send_unsolicited(self, result: HostResult) -> None:
         """Says something that answers no request (an authentication error)."""
@@ -264,9 +272,9 @@ class ServerConnection(_Connection):
     def _answer(self, kind: DeserializationError | Unhandled) -> None:
         self.outbox.insert(None, self._pack(Err(kind), None))
 
-    def _pack(self, result: HostResult, token: object) -> Parcel:
+    def _pack(self, result: HostResult, token: object, encoded: Rope | None = None) -> Parcel:
         try:
-            message = self.codec.encode_result(result)
+            message = self.codec.encode_result(result) if encoded is None else encoded
         except EncodeError as error:
             message = self.codec.encode_result(Err(Unhandled(cause=str(error))))
         if len(message) > MAX_RESPONSE_SIZE:

@@ -257,8 +257,40 @@ async def test_a_late_answer_is_not_given_to_the_next_request(
     assert (await client.get(key)).state == b"new"
 
 
+async def test_a_large_upload_that_proceeds_does_not_time_out(
+    node: FakeNode, client: Client, advance: Callable[[float], None]
+) -> None:
+    upload = asyncio.create_task(client.put(code=b"code", state=some_bytes(20_000_000), timeout_s=5))
+    await some_of_it_is_queued(client)
+    unsent, advanced = client.unsent_bytes, 0
+    while not upload.done():
+        if client.unsent_bytes < unsent:
+            unsent, advanced = client.unsent_bytes, advanced + 4
+            advance(4)
+        await asyncio.sleep(0)
+    await upload
+    assert advanced > 5
+
+
+async def test_an_upload_that_stops_in_the_middle_times_out(
+    node: FakeNode, client: Client, advance: Callable[[float], None]
+) -> None:
+    await client.node.connected_peers()
+    node.peers[0].stop_reading()
+    upload = asyncio.create_task(client.put(code=b"code", state=some_bytes(60_000_000), timeout_s=5))
+    unsent = -1
+    while unsent != client.unsent_bytes:  # until the kernel takes no more
+        unsent = client.unsent_bytes
+        for _ in range(50):
+            await asyncio.sleep(0)
+    advance(5.1)
+    with pytest.raises(RequestTimeout, match="Put of"):
+        await upload
+    node.lose_connections()
+
+
 async def test_the_late_answer_to_a_cancelled_request_is_dropped_chunk_by_chunk(node: FakeNode, client: Client) -> None:
-    key = await client.put(code=b"code", state=some_bytes(2_000_000))
+    key = await client.put(code=b"code", state=b"s", subscribe=True)
     asked = asyncio.Event()
     held: list[tuple[Peer, object]] = []
 
@@ -273,10 +305,11 @@ async def test_the_late_answer_to_a_cancelled_request_is_dropped_chunk_by_chunk(
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
-    node.on_request = lambda peer, ticket, request: None
     peer, ticket = held.pop()
-    peer.answer(ticket, responses.GetResponse(key=key, contract=None, state=Blob(bytes(1_000_000))))
-    assert (await client.get(key)).state == some_bytes(2_000_000)
+    peer.answer(ticket, responses.GetResponse(key=key, contract=None, state=Blob(bytes(3_000_000))))
+    node.notify(key, Delta(delta=Blob(b"d")))
+    # it is behind some chunks, and waiting for a notification alone does not make the client read ahead
+    assert (await client.next_notification(timeout_s=30)).key == key
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -285,12 +318,7 @@ async def test_a_large_answer_that_proceeds_does_not_time_out(
 ) -> None:
     """The timeout is for requests for which nothing moves; a slow link is no reason to give up."""
     key = await client.put(code=b"code", state=some_bytes(1_000_000))
-    sender: asyncio.Queue[ChunkSender] = asyncio.Queue()
-    node.on_request = lambda peer, ticket, request: (
-        sender.put_nowait(ChunkSender(peer, key, some_bytes(1_000_000))) or NO_REPLY
-    )
-    getting = asyncio.create_task(client.get(key, timeout_s=5))
-    chunks = await sender.get()
+    getting, chunks = await asking(node, client, key)
     node.on_request = lambda peer, ticket, request: None
     if header:
         await chunks.send_header()
@@ -301,16 +329,28 @@ async def test_a_large_answer_that_proceeds_does_not_time_out(
     assert (await getting).state == some_bytes(1_000_000)
 
 
+async def asking(
+    node: FakeNode, client: Client, key: ContractKey
+) -> tuple[asyncio.Task[responses.GetResponse], ChunkSender]:
+    """A GET that is under way, and the means to answer it chunk by chunk."""
+    asked = asyncio.Event()
+
+    def hold(peer: Peer, ticket: object, request: requests.ClientRequest) -> Answer:
+        asked.set()
+        return NO_REPLY
+
+    node.on_request = hold
+    getting = asyncio.create_task(client.get(key, timeout_s=5))
+    await asked.wait()
+    response = responses.GetResponse(key=key, contract=None, state=Blob(some_bytes(1_000_000)))
+    return getting, ChunkSender(node.peers[0], response)
+
+
 async def test_an_answer_that_stops_in_the_middle_times_out(
     node: FakeNode, client: Client, advance: Callable[[float], None]
 ) -> None:
     key = await client.put(code=b"code", state=some_bytes(1_000_000))
-    sender: asyncio.Queue[ChunkSender] = asyncio.Queue()
-    node.on_request = lambda peer, ticket, request: (
-        sender.put_nowait(ChunkSender(peer, key, some_bytes(1_000_000))) or NO_REPLY
-    )
-    getting = asyncio.create_task(client.get(key, timeout_s=5))
-    chunks = await sender.get()
+    getting, chunks = await asking(node, client, key)
     node.on_request = lambda peer, ticket, request: None
     await chunks.send_header()
     await chunks.send_chunk(0)

@@ -29,7 +29,8 @@ from simnode.client import (
     SubscriptionLost,
     link,
 )
-from simnode.protocol.messages import requests
+from simnode.protocol.blob import Blob
+from simnode.protocol.messages import requests, responses
 from simnode.protocol.messages.contracts import ContractKey
 from tests.support.fake_node import NO_REPLY, Answer, ChunkSender, FakeNode, Peer
 
@@ -114,7 +115,7 @@ async def test_a_peer_that_does_not_read_cannot_hold_up_closing(
 ) -> None:
     monkeypatch.setattr(link, "CLOSE_TIMEOUT_S", 0.05)
     await client.node.connected_peers()
-    node.peers[0].websocket.transport.pause_reading()
+    node.peers[0].stop_reading()
     upload = asyncio.create_task(client.put(code=b"code", state=bytes(60_000_000)))
     while client.unsent_bytes == 0:  # noqa: ASYNC110 - there is no event for it; it takes a few turns
         await asyncio.sleep(0)
@@ -243,8 +244,9 @@ async def test_a_client_that_waits_for_its_next_attempt_can_be_closed(node: Fake
 
 
 async def test_a_stream_that_loses_its_connection_says_so(node: FakeNode, client: Client) -> None:
-    chunks = await started(node, client, ContractKey(b"k" * 32, b"c" * 32))
-    async with client.get_stream(chunks.key) as stream:
+    sender = await a_sender(node, client)
+    sender.indices = (0, 1)
+    async with client.get_stream(KEY) as stream:
         received = 0
         with pytest.raises(ConnectionLost):  # noqa: PT012 - the chunks before the loss still come
             async for piece in stream:
@@ -253,25 +255,14 @@ async def test_a_stream_that_loses_its_connection_says_so(node: FakeNode, client
         assert 0 < received < len(STATE)
 
 
-async def started(node: FakeNode, client: Client, key: ContractKey, *indices: int, **header: int) -> ChunkSender:
-    """The next GET is answered by the header and these chunks (the first two, if none are named)."""
+KEY = ContractKey(b"k" * 32, b"c" * 32)
+
+
+async def a_sender(node: FakeNode, client: Client) -> ChunkSender:
+    """Of a GetResponse about `KEY`; the next GET starts it."""
     await client.node.connected_peers()
-    sender = ChunkSender(node.peers[0], key, STATE)
-
-    async def send() -> None:
-        await sender.send_header(**header)
-        for index in indices or (0, 1):
-            await sender.send_chunk(index)
-        sender.sent.set()
-
-    sending: list[asyncio.Task[None]] = []
-
-    def answer(peer: Peer, ticket: object, request: requests.ClientRequest) -> Answer:
-        sending.append(asyncio.create_task(send()))
-        node.on_request = lambda peer, ticket, request: None
-        return NO_REPLY
-
-    node.on_request = answer
+    sender = ChunkSender(node.peers[0], responses.GetResponse(key=KEY, contract=None, state=Blob(STATE)))
+    node.on_request = lambda peer, ticket, request: sender.start() if isinstance(request, requests.Get) else None
     return sender
 
 
@@ -290,15 +281,15 @@ async def started(node: FakeNode, client: Client, key: ContractKey, *indices: in
 async def test_a_stream_that_is_not_what_its_header_said_is_broken(
     node: FakeNode, client: Client, indices: tuple[int, ...], announced: int | None, text: str
 ) -> None:
-    key = ContractKey(b"k" * 32, b"c" * 32)
-    await started(node, client, key, *indices, **({} if announced is None else {"total_bytes": announced}))
+    sender = await a_sender(node, client)
+    sender.indices, sender.total_bytes = indices, announced or sender.total_bytes
     with pytest.raises(ReplyBroken, match=text):
-        await read(client, key)
+        await read(client)
     await client.node.connected_peers()
 
 
-async def read(client: Client, key: ContractKey) -> None:
-    async with client.get_stream(key) as stream:
+async def read(client: Client) -> None:
+    async with client.get_stream(KEY) as stream:
         async for _ in stream:
             pass
 
@@ -316,9 +307,9 @@ async def test_an_undecodable_answer_fails_the_request_it_may_have_been_for(node
 
 
 async def test_a_reassembled_answer_with_a_wrong_total_fails_its_request(node: FakeNode, client: Client) -> None:
-    key = ContractKey(b"k" * 32, b"c" * 32)
-    sender = await started(node, client, key, 0)
-    asking = asyncio.create_task(client.get(key))
+    sender = await a_sender(node, client)
+    sender.indices = (0,)
+    asking = asyncio.create_task(client.get(KEY))
     await sender.sent.wait()
     sender.total += 1
     await sender.send_chunk(1)

@@ -18,12 +18,13 @@ from simnode.client import (
     RequestTimeout,
     connect_sync,
 )
+from simnode.client.replies import Replies
 from simnode.client.session import READ_AHEAD_BYTES
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages import error_kinds, requests, responses
-from simnode.protocol.messages.contracts import ContractKey, State
+from simnode.protocol.messages.contracts import ContractKey, Delta, State
 from simnode.protocol.messages.delegates import ApplicationMessage, DelegateKey
-from tests.support.fake_node import FakeNode
+from tests.support.fake_node import ChunkSender, FakeNode
 
 STATE = bytes(range(250)) * 40_000
 
@@ -152,7 +153,8 @@ async def test_asking_from_inside_a_stream_is_no_deadlock(client: Client, key: C
 async def test_two_streams_can_be_read_in_turns(client: Client, key: ContractKey) -> None:
     other = await client.put(code=b"other", state=STATE[::-1])
     async with client.get_stream(key) as one, client.get_stream(other) as two:
-        ones, twos = [], []
+        ones: list[bytes] = []
+        twos: list[bytes] = []
         reading = [(aiter(one), ones), (aiter(two), twos)]
         while reading:
             for pair in list(reading):
@@ -183,6 +185,49 @@ async def test_a_state_that_comes_with_its_code_is_still_streamed(
     async with client.get_stream(key) as stream:
         assert stream.total_bytes == len(STATE)
         assert b"".join([bytes(piece) async for piece in stream]) == STATE
+
+
+async def test_a_state_in_another_place_than_expected_is_still_found(
+    node: FakeNode, client: Client, key: ContractKey
+) -> None:
+    """A header that does not tell of the code before the state."""
+    container, _ = node.states[key.instance]
+    sender = ChunkSender(node.peers[0], responses.GetResponse(key=key, contract=container, state=Blob(STATE)))
+    node.on_request = lambda peer, ticket, request: sender.start()
+    async with client.get_stream(key) as stream:
+        assert stream.total_bytes == len(STATE)
+        assert b"".join([bytes(piece) async for piece in stream]) == STATE
+
+
+async def test_waiting_in_recv_reads_past_a_stream_that_nobody_reads(client: Client, key: ContractKey) -> None:
+    await client.send(requests.Get(key=key.instance))
+    stream = await client.recv_stream()
+    await client.send(requests.Get(key=bytes(32)))
+    assert await client.recv(timeout_s=30) == responses.NotFound(instance_id=bytes(32))
+    assert len(b"".join([bytes(chunk) async for chunk in stream])) == stream.total_bytes
+
+
+async def test_a_stream_that_nobody_got_does_not_stop_the_reader(
+    node: FakeNode, client: Client, key: ContractKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader was cancelled in the very moment it was handed over."""
+    small = await client.put(code=b"small", state=b"s", subscribe=True)
+
+    async def read() -> None:
+        async with client.get_stream(key):
+            pytest.fail("was cancelled before")
+
+    def open_and_cancel(self: Replies, header: responses.StreamHeader, now: float) -> None:
+        open_stream(self, header, now)
+        reading.cancel()
+
+    open_stream = Replies._open_stream
+    monkeypatch.setattr(Replies, "_open_stream", open_and_cancel)
+    reading = asyncio.create_task(read())
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    node.notify(small, Delta(delta=Blob(b"d")))
+    assert (await client.next_notification(timeout_s=30)).key == small
 
 
 async def test_unread_answers_stop_the_reader_and_asking_starts_it_again(client: Client, key: ContractKey) -> None:

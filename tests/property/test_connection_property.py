@@ -29,7 +29,7 @@ CONTENT = memoryview(bytes(range(256)) * 4096)
 
 keys = st.sampled_from(KEYS)
 lengths = st.sampled_from([0, 1, 1000, CHUNK_THRESHOLD - 100, CHUNK_THRESHOLD + 1, 3 * CHUNK_SIZE, 3 * CHUNK_SIZE + 1])
-steps = st.integers(1, 10)
+steps = st.sampled_from([1, 2, 5, 10, 20])
 
 
 def numbered(number: int, nbytes: int) -> Blob:
@@ -72,9 +72,10 @@ class BackToBack(RuleBasedStateMachine):
         self.tokens.append(len(self.tokens))
         return self.tokens[-1]
 
-    @rule(key=keys)
-    def get(self, key):
-        self.ask(Get(key=key.instance))
+    @rule(several=st.lists(keys, min_size=1, max_size=6))
+    def get(self, several):
+        for key in several:
+            self.ask(Get(key=key.instance))
 
     @rule(key=keys, nbytes=lengths)
     def update(self, key, nbytes):
@@ -85,9 +86,10 @@ class BackToBack(RuleBasedStateMachine):
         self.client.send_request(request, token=self.token())
 
     @precondition(lambda self: self.pending)
-    @rule(data=st.data(), nbytes=lengths)
-    def answer(self, data, nbytes):
-        self.answer_one(data.draw(st.sampled_from(sorted(self.pending))), nbytes)
+    @rule(random=st.randoms(use_true_random=False), several=st.lists(lengths, min_size=1, max_size=6))
+    def answer(self, random, several):
+        for nbytes in several[: len(self.pending)]:
+            self.answer_one(random.choice(sorted(self.pending)), nbytes)
 
     def answer_one(self, number: int, nbytes: int) -> None:
         match self.received[number]:
@@ -99,9 +101,9 @@ class BackToBack(RuleBasedStateMachine):
         self.server.send_response(self.pending.pop(number), result, token=self.token())
 
     @precondition(lambda self: self.pending)
-    @rule(data=st.data())
-    def forget(self, data):
-        number = data.draw(st.sampled_from(sorted(self.pending)))
+    @rule(random=st.randoms(use_true_random=False))
+    def forget(self, random):
+        number = random.choice(sorted(self.pending))
         self.server.forget(self.pending.pop(number))
         self.forgotten.add(number)
 
@@ -239,4 +241,4 @@ def instance_of(request: ClientRequest) -> bytes:
 
 
 TestBackToBack = BackToBack.TestCase
-TestBackToBack.settings = settings(max_examples=40, stateful_step_count=30)
+TestBackToBack.settings = settings(max_examples=60, stateful_step_count=30)

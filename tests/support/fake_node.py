@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -85,6 +85,11 @@ class Peer:
         else:  # as simnode does: one message in fragments
             await self.websocket.send(data[at : at + CHUNK_SIZE] for at in range(0, len(data), CHUNK_SIZE))
 
+    def stop_reading(self) -> None:
+        """For good: the library would read on as soon as it has room."""
+        self.websocket.recv_messages.resume = lambda: None
+        self.websocket.transport.pause_reading()
+
     async def refuse_token(self) -> None:
         self.core.send_unsolicited(Err(error_kinds.Unhandled(cause=TOKEN_INVALID)))
         while (outgoing := self.core.next_message()) is not None:
@@ -110,7 +115,13 @@ class FakeNode:
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
-            self._serve, "127.0.0.1", 0, compression=None, max_size=MAX_MESSAGE_SIZE, process_request=self._check
+            self._serve,
+            "127.0.0.1",
+            0,
+            compression=None,
+            max_size=MAX_MESSAGE_SIZE,
+            ping_interval=None,  # tests move the clock on
+            process_request=self._check,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -251,20 +262,32 @@ class ChunkSender:
 
     stream_id = 70
 
-    def __init__(self, peer: Peer, key: contracts.ContractKey, state: bytes) -> None:
+    def __init__(self, peer: Peer, response: responses.GetResponse) -> None:
         self.peer = peer
-        self.key = key
+        self.key = response.key
         self.codec = peer.core.codec
-        response = responses.GetResponse(key=key, contract=None, state=Blob(state))
         self.message = bytes(self.codec.encode_result(response))
         self.pieces = list(Rope([self.message]).cut(CHUNK_SIZE))
         self.total = len(self.pieces)
+        #: what the header says, and which chunks follow it
+        self.total_bytes = len(self.message)
+        self.indices: Sequence[int] = range(self.total)
         self.sent = asyncio.Event()
 
-    async def send_header(self, total_bytes: int | None = None) -> None:
+    def start(self) -> object:
+        """Sends the header and the chunks in the background; fit to be the result of `on_request`."""
+        self.task = asyncio.create_task(self._send())
+        return NO_REPLY
+
+    async def _send(self) -> None:
+        await self.send_header()
+        for index in self.indices:
+            await self.send_chunk(index)
+        self.sent.set()
+
+    async def send_header(self) -> None:
         content = responses.GetResponseContent(key=self.key, includes_contract=False)
-        total_bytes = len(self.message) if total_bytes is None else total_bytes
-        header = responses.StreamHeader(stream_id=self.stream_id, total_bytes=total_bytes, content=content)
+        header = responses.StreamHeader(stream_id=self.stream_id, total_bytes=self.total_bytes, content=content)
         await self.peer.send(bytes(self.codec.encode_result(header)))
 
     async def send_chunk(self, index: int) -> None:

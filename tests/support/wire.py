@@ -117,6 +117,9 @@ class FrameClient:
         self._frames: deque[Frame] = deque()
         self._fragments: list[bytes] = []
         self._streams: dict[int, list[bytes]] = {}
+        self.received_bytes = 0
+        #: what came in reads after the one that had the close frame in it
+        self.bytes_after_close = 0
         #: pings that came
         self.pings = 0
         self.response: Response = self._connect()
@@ -166,7 +169,7 @@ class FrameClient:
 
     def send_chunked(self, request: ClientRequest, stream_id: int) -> None:
         """Sends a request in StreamChunks."""
-        for chunk in chunks_of(self.encode(request), stream_id):
+        for chunk in self.chunks(request, stream_id):
             self.send(chunk)
 
     def send_anyway(self, message: bytes | ClientRequest) -> None:
@@ -182,6 +185,14 @@ class FrameClient:
     def encode(self, request: ClientRequest) -> bytes:
         """A request, serialized."""
         return bytes(self._codec.encode_request(request))
+
+    def decode(self, message: bytes) -> HostResult | StreamChunk | StreamHeader:
+        """A message of the server, deserialized."""
+        return self._codec.decode_result(Blob(message))
+
+    def chunks(self, request: ClientRequest, stream_id: int) -> list[StreamChunk]:
+        """A request as StreamChunks."""
+        return chunks_of(self.encode(request), stream_id)
 
     # ---- receiving ---------------------------------------------------------------------------
 
@@ -201,7 +212,7 @@ class FrameClient:
 
     def result(self) -> HostResult | StreamChunk | StreamHeader:
         """The next message, decoded; chunks are not put together."""
-        return self._codec.decode_result(Blob(self.message().data))
+        return self.decode(self.message().data)
 
     def answer(self) -> HostResult:
         """The next answer, put together when it came in chunks; streams may be interleaved."""
@@ -215,7 +226,7 @@ class FrameClient:
             assert result.index == len(pieces), "a stream is sent in order"
             pieces.append(bytes(result.data))
             if len(pieces) == result.total:
-                whole = self._codec.decode_result(Blob(b"".join(self._streams.pop(result.stream_id))))
+                whole = self.decode(b"".join(self._streams.pop(result.stream_id)))
                 assert not isinstance(whole, StreamChunk | StreamHeader)
                 return whole
 
@@ -265,6 +276,9 @@ class FrameClient:
         if not data:
             self._protocol.receive_eof()
             raise ConnectionEnded("end of stream")
+        self.received_bytes += len(data)
+        if self._protocol.close_rcvd is not None:
+            self.bytes_after_close += len(data)
         self._protocol.receive_data(data)
         self._flush()
 

@@ -1,0 +1,227 @@
+"""Servers on one core, drivers on another. Enters: what to run. Leaves: running servers, drivers' JSON. Next: `bench.py`.
+
+A server that is not measured is stopped (SIGSTOP) meanwhile, all its processes, so that its idle
+work costs the measured one nothing: an idle Ray cluster alone is some percent of a core.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from simnode.testing import running_node
+from tests.bench.measure import descendants
+from tests.tools import tools_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE_PEER = ROOT / "tests/bench/reference_peer"
+RUST_CLIENT = ROOT / "tests/interop/rust_client"
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+DRIVER_TIMEOUT_S = 120.0
+BUILD_TIMEOUT_S = 900.0
+SETTLE_S = 0.1
+"""After a server was continued: its timers, all overdue, have run by then."""
+
+
+class Unavailable(Exception):
+    """A server or driver that cannot be had on this machine; says why."""
+
+
+class DriverFailed(Exception):
+    """A driver ended with an error; its own words."""
+
+
+# ---- cores -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Who runs where."""
+
+    server: int
+    driver: int
+
+    @classmethod
+    def choose(cls) -> Cores:
+        """The first two that this process may use.
+
+        Raises:
+            Unavailable: there is one only.
+        """
+        usable = sorted(os.sched_getaffinity(0))
+        if len(usable) < 2:
+            raise Unavailable("server and driver need a core each, and this process may use one only")
+        return cls(usable[0], usable[1])
+
+
+def pin(pids: list[int], core: int) -> None:
+    """Moves every thread of these processes to one core. Threads that they start later inherit it."""
+    for pid in pids:
+        moved: set[str] = set()
+        while threads := set(_threads(pid)) - moved:  # again: a thread not yet moved may have started another
+            for thread in threads:
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread), {core})
+            moved |= threads
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return []
+
+
+# ---- servers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A running server.
+
+    Attributes:
+        url: of its client API, without parameters.
+        root: pid of the process that started all others of it.
+        metrics_url: of its Prometheus endpoint; empty: it has none.
+        run_dir: of its shared segments; None: it has none.
+    """
+
+    url: str
+    root: int
+    metrics_url: str = ""
+    run_dir: Path | None = None
+
+    def pids(self) -> list[int]:
+        """Every process of it, those of Ray included."""
+        return descendants(self.root)
+
+    def url_with(self, *, encoding: str = "native", streaming: bool = False) -> str:
+        """Its address as clients write it."""
+        return f"{self.url}?encodingProtocol={encoding}" + ("&streaming=true" if streaming else "")
+
+    def pause(self) -> None:
+        """Stops all its processes where they are; whoever watches others first."""
+        for pid in self.pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets them go on; whoever watches others last, so that it finds them alive."""
+        for pid in reversed(self.pids()):
+            os.kill(pid, signal.SIGCONT)
+
+
+ONE_HANDLER: Final = "simnode, one handler"
+WHOLE_NODE: Final = "simnode, whole node"
+DURABLE: Final = "simnode, on disk"
+REFERENCE: Final = "reference style (Rust)"
+OBVIOUS_PYTHON: Final = "obvious Python"
+OBVIOUS_RAY: Final = "obvious Ray"
+
+MAX_IDLE_CONNECTIONS = 4000
+
+
+@contextmanager
+def start_node(*options: str) -> Iterator[Server]:
+    """`simnode serve` with these options."""
+    with running_node("--connections-per-handler", str(MAX_IDLE_CONNECTIONS), *options) as node:
+        yield Server(url=node.url, root=node.pid, metrics_url=node.metrics_url, run_dir=Path(node.run_dir))
+
+
+@contextmanager
+def start_command(*command: str | Path) -> Iterator[Server]:
+    """A program that prints `ready URL`, and ends on SIGTERM.
+
+    Raises:
+        Unavailable: it ended before it was ready.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("ready "):
+            raise Unavailable(f"{' '.join(map(str, command))} did not start; its own words are above")
+        yield Server(url=line.split()[1], root=process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+STARTERS: Final[dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]] = {
+    ONE_HANDLER: lambda: start_node("--handlers", "1"),
+    WHOLE_NODE: lambda: start_node("--handlers", "2"),
+    REFERENCE: lambda: start_command(build(REFERENCE_PEER)),
+    OBVIOUS_PYTHON: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_python"),
+    OBVIOUS_RAY: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_ray"),
+}
+
+
+@cache
+def build(project: Path) -> Path:
+    """The binary of a Cargo project of this repository, built if need be.
+
+    Raises:
+        Unavailable: there is no cargo, or no binary comes of it.
+    """
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise Unavailable("cargo is not installed")
+    target = tools_dir() / "cargo-target"
+    command = (cargo, "build", "--quiet", "--release", "--manifest-path", project / "Cargo.toml")
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+    built = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
+    )
+    if built.returncode != 0:
+        raise Unavailable(f"{project.name} does not build: {' '.join(built.stderr.split())[-200:]}")
+    return target / "release" / project.name
+
+
+# ---- drivers ---------------------------------------------------------------------------------------
+
+
+def rust_driver(*arguments: str | int | float) -> dict[str, Any]:
+    """Runs a subcommand of `tests/interop/rust_client`; the JSON that it prints."""
+    return _report_of([str(build(RUST_CLIENT)), *map(str, arguments)])
+
+
+def python_driver(module: str, *arguments: str | int | float) -> dict[str, Any]:
+    """Runs a module of `tests/bench/drivers`; the JSON that it prints."""
+    return _report_of([sys.executable, "-m", f"tests.bench.drivers.{module}", *map(str, arguments)])
+
+
+def _report_of(command: list[str]) -> dict[str, Any]:
+    try:
+        finished = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DriverFailed(f"{command[1]} did not end within {DRIVER_TIMEOUT_S:.0f} s") from error
+    if finished.returncode != 0:
+        words = finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"]
+        raise DriverFailed(words[-1])
+    report: dict[str, Any] = json.loads(finished.stdout)
+    return report
+
+
+def settle() -> None:
+    """Waits until a server that was continued has caught up."""
+    time.sleep(SETTLE_S)
