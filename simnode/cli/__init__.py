@@ -20,6 +20,7 @@ app = typer.Typer(
     name="simnode",
     help="A Freenet node's client side, simulated: serve a node, and talk to one.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -191,7 +191,6 @@ class Session:
             timer = self._loop.call_at(moved_at + pending.timeout_s, self._watch, pending, future)
             future.add_done_callback(lambda _: timer.cancel())
         else:
-            self._replies.pending.abandon(pending, now)
             future.set_exception(RequestTimeout(str(pending.expectation), pending.timeout_s))
 
     # ---- moving ------------------------------------------------------------------------------
@@ -269,7 +268,8 @@ class Session:
     def _reason_of(self, closed: ConnectionClosed) -> ClientError:
         if self._is_closing:
             return ClientClosed("the client was closed")
-        code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd is not None else (1006, "")
+        frame = closed.rcvd or closed.sent  # ours says what we did not stand: a message over the limit, say
+        code, reason = (1006, "") if frame is None else (frame.code, frame.reason)
         if code == CLOSE_TOKEN_INVALID or self._replies.token_refused:
             return AuthenticationFailed(reason or "the token is not valid")
         return ConnectionLost(code, reason)

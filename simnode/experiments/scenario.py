@@ -28,7 +28,6 @@ class Operation(StrEnum):
     """GET, the answer piece by piece."""
 
 
-
 class Figure(StrEnum):
     """A measured number of a phase that thresholds and ratios are about."""
 

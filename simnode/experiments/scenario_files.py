@@ -77,7 +77,9 @@ def _find(name_or_path: str) -> Path | Traversable:
         return path
     if name_or_path in shipped_names():
         return SHIPPED / (name_or_path + SUFFIX)
-    raise ScenarioError(f"{name_or_path}: no such file, and no shipped scenario; those are {', '.join(shipped_names())}")
+    raise ScenarioError(
+        f"{name_or_path}: no such file, and no shipped scenario; those are {', '.join(shipped_names())}"
+    )
 
 
 def _key_location(location: Location, document: Any) -> Location:

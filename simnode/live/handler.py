@@ -76,6 +76,8 @@ class ConnectionHandler:
         self._started_at = self._pulse.now()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
+        #: that clients connect to; the settings may say 0, for any
+        self._port = settings.port
         self._all_ended = asyncio.Event()
 
     async def start(self) -> None:
@@ -115,6 +117,7 @@ class ConnectionHandler:
     def _adopt(self, sock: socket.socket) -> None:
         """A socket that the front door accepted."""
         sock.setblocking(False)
+        self._port = sock.getsockname()[1]
         websocket = WebSocket(
             sock,
             scratch=self._scratch,
@@ -144,9 +147,11 @@ class ConnectionHandler:
         self.sessions.discard(session)
         self.stats.open.add(-1)
         self.stats.closed[(reason,)].inc()
-        contracts = list(session.subscriptions)
-        for contract in contracts:
+        subscriptions, session.subscriptions = session.subscriptions, {}
+        for contract in subscriptions:
             self._drop_subscriber(session, contract)
+        # the store is told of those it has agreed to; of the others when it does (`subscribed`)
+        contracts = [contract for contract, told in subscriptions.items() if told.version is not None]
         if contracts:
             self.store.cast("unsubscribe", contracts)
 
@@ -232,16 +237,20 @@ class ConnectionHandler:
 
     def subscribe(self, session: Session, contract: bytes, *, takes_deltas: bool) -> None:
         """Before the store is asked, so that no change falls between its answer and ours."""
-        session.subscriptions[contract] = Subscription(takes_deltas, 0)
+        session.subscriptions[contract] = Subscription(takes_deltas)
         self._subscribers.setdefault(contract, set()).add(session)
 
     def subscribed(self, session: Session, contract: bytes, version: int) -> None:
-        """The store agreed; the client knows this version, or has been sent a newer one."""
+        """The store agreed; the client knows this version, and hears of every newer one."""
         subscription = session.subscriptions.get(contract)
-        if subscription is not None:
-            subscription.version = max(subscription.version, version)
-        else:
+        if subscription is None:
             self.store.cast("unsubscribe", [contract])  # the client went while the store was asked
+            return
+        subscription.version = version
+        notice = self.notice_of(contract) if subscription.newest > version else None
+        if notice is not None:
+            session.contract_changed(contract, notice)
+            notice.release()
 
     def forget_subscription(self, session: Session, contract: bytes) -> None:
         """The store refused, or the client is gone."""
@@ -261,7 +270,7 @@ class ConnectionHandler:
         """Answers a node query from what this process can see."""
         view = NodeView(
             name="simnode",
-            address=f"{self.settings.host}:{self.settings.port}",
+            address=f"{self.settings.host}:{self._port}",
             uptime_seconds=int(self.now() - self._started_at),
             connections=len(self.sessions),
             contracts=self.index.count(),

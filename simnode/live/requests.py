@@ -116,7 +116,7 @@ class Requests:
         """Carries a request out as soon as its turn comes."""
         received_at = self._handler.now()
         self.in_hand += 1
-        contract = _contract_of(event.request)
+        contract = _subject_of(event.request)
         if contract is None:
             self._carry_out(event, received_at, None)
             return
@@ -252,6 +252,8 @@ class Requests:
             stored.release()
             return stored.key
         self._check_client_cap(contract)
+        if self._is_abandoned:
+            raise Refusal(SubscribeError(key=ContractKey(contract, NO_CODE), cause="the client is gone"))
         handler.subscribe(session, contract, takes_deltas=takes_deltas)
         try:
             code, version = await self._ask_store("subscribe", contract)
@@ -286,7 +288,8 @@ class Requests:
             raise Refusal(PutError(key=key, cause=str(refusal))) from refusal
         request = await self._in_segment(event.message, request)
         session, handler = self._session, self._handler
-        subscribe = request.subscribe and key.instance not in session.subscriptions
+        # nobody would end the subscription of a client that went while its code was hashed
+        subscribe = request.subscribe and key.instance not in session.subscriptions and not self._is_abandoned
         if subscribe:
             self._check_client_cap(key.instance)
             handler.subscribe(session, key.instance, takes_deltas=False)
@@ -409,8 +412,13 @@ class Requests:
         return self._session.connection.codec.decode_request(sink.finish(len(message)))
 
 
-def _contract_of(request: ClientRequest) -> bytes | None:
+def _subject_of(request: ClientRequest) -> bytes | None:
+    """The contract or delegate that a request is about: those about one are carried out one after the other."""
     match request:
+        case RegisterDelegate(delegate=delegate):
+            return delegate.key.key
+        case UnregisterDelegate(key=named) | ApplicationMessages(key=named):
+            return named.key
         case Put(contract=contract):
             return contract.key.instance
         case Update(key=key):

@@ -45,11 +45,13 @@ class Subscription:
 
     Attributes:
         takes_deltas: whether it gave a summary.
-        version: of the row it was told last.
+        version: of the row it was told last; None until the store has agreed to the subscription.
+        newest: version that others were told of while the store was asked.
     """
 
     takes_deltas: bool
-    version: int
+    version: int | None = None
+    newest: int = 0
 
 
 class Session:
@@ -176,7 +178,11 @@ class Session:
     def contract_changed(self, instance: bytes, notice: Notice) -> None:
         """A contract that this client subscribed to has a new state."""
         assert self.connection is not None
-        if notice.version <= self.subscriptions[instance].version:
+        subscription = self.subscriptions[instance]
+        if subscription.version is None:
+            subscription.newest = notice.version
+            return
+        if notice.version <= subscription.version:
             return
         if instance in self._late or self.connection.outbox.due_bytes > BEHIND_BYTES:
             if instance in self._late:
@@ -303,7 +309,9 @@ class Session:
         """Tells the client of a change: the delta alone if it can use it, else the state."""
         connection = self.connection
         subscription = self.subscriptions.get(instance)
-        if connection is None or subscription is None or notice.version <= subscription.version:
+        if connection is None or subscription is None or subscription.version is None:
+            return
+        if notice.version <= subscription.version:
             return
         follows = notice.version == subscription.version + 1
         subscription.version = notice.version

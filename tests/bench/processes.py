@@ -1,4 +1,4 @@
-"""Servers on one core, drivers on another. Enters: what to run. Leaves: running servers, drivers' JSON. Next: `bench.py`.
+"""Servers on one core, drivers on another. Enters: what to run. Leaves: running servers. Next: `driving.py`.
 
 A server that is not measured is stopped (SIGSTOP) meanwhile, all its processes, so that its idle
 work costs the measured one nothing: an idle Ray cluster alone is some percent of a core.
@@ -7,19 +7,17 @@ work costs the measured one nothing: an idle Ray cluster alone is some percent o
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from simnode.testing import running_node
 from tests.bench.measure import descendants
@@ -29,20 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 REFERENCE_PEER = ROOT / "tests/bench/reference_peer"
 RUST_CLIENT = ROOT / "tests/interop/rust_client"
 
-START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
-DRIVER_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 900.0
-SETTLE_S = 0.1
-"""After a server was continued: its timers, all overdue, have run by then."""
 
 
 class Unavailable(Exception):
     """A server or driver that cannot be had on this machine; says why."""
-
-
-class DriverFailed(Exception):
-    """A driver ended with an error; its own words."""
 
 
 # ---- cores -----------------------------------------------------------------------------------------
@@ -165,7 +155,9 @@ def start_command(*command: str | Path) -> Iterator[Server]:
             process.stdout.close()
 
 
-STARTERS: Final[dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]] = {
+Starter = Callable[[], contextlib.AbstractContextManager[Server]]
+
+STARTERS: Final[dict[str, Starter]] = {
     ONE_HANDLER: lambda: start_node("--handlers", "1"),
     WHOLE_NODE: lambda: start_node("--handlers", "2"),
     REFERENCE: lambda: start_command(build(REFERENCE_PEER)),
@@ -193,35 +185,3 @@ def build(project: Path) -> Path:
     if built.returncode != 0:
         raise Unavailable(f"{project.name} does not build: {' '.join(built.stderr.split())[-200:]}")
     return target / "release" / project.name
-
-
-# ---- drivers ---------------------------------------------------------------------------------------
-
-
-def rust_driver(*arguments: str | int | float) -> dict[str, Any]:
-    """Runs a subcommand of `tests/interop/rust_client`; the JSON that it prints."""
-    return _report_of([str(build(RUST_CLIENT)), *map(str, arguments)])
-
-
-def python_driver(module: str, *arguments: str | int | float) -> dict[str, Any]:
-    """Runs a module of `tests/bench/drivers`; the JSON that it prints."""
-    return _report_of([sys.executable, "-m", f"tests.bench.drivers.{module}", *map(str, arguments)])
-
-
-def _report_of(command: list[str]) -> dict[str, Any]:
-    try:
-        finished = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DriverFailed(f"{command[1]} did not end within {DRIVER_TIMEOUT_S:.0f} s") from error
-    if finished.returncode != 0:
-        words = finished.stderr.strip().splitlines() or [f"exit code {finished.returncode}"]
-        raise DriverFailed(words[-1])
-    report: dict[str, Any] = json.loads(finished.stdout)
-    return report
-
-
-def settle() -> None:
-    """Waits until a server that was continued has caught up."""
-    time.sleep(SETTLE_S)

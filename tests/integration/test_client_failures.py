@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 import simnode
 from simnode.client import (
@@ -119,7 +121,8 @@ async def test_a_peer_that_does_not_read_cannot_hold_up_closing(
     upload = asyncio.create_task(client.put(code=b"code", state=bytes(60_000_000)))
     while client.unsent_bytes == 0:  # noqa: ASYNC110 - there is no event for it; it takes a few turns
         await asyncio.sleep(0)
-    await client.close()
+    async with asyncio.timeout(8):  # the library itself would take ten seconds more
+        await client.close()
     with pytest.raises(ClientClosed):
         await upload
 
@@ -264,6 +267,16 @@ async def a_sender(node: FakeNode, client: Client) -> ChunkSender:
     sender = ChunkSender(node.peers[0], responses.GetResponse(key=KEY, contract=None, state=Blob(STATE)))
     node.on_request = lambda peer, ticket, request: sender.start() if isinstance(request, requests.Get) else None
     return sender
+
+
+async def test_a_message_over_the_limit_ends_the_connection_with_its_code(node: FakeNode, client: Client) -> None:
+    await client.node.connected_peers()
+    fragment = bytes(20_000_000)
+    with contextlib.suppress(ConnectionClosed):  # the last of it may or may not be on its way by then
+        await node.peers[0].websocket.send([fragment] * 6)
+    with pytest.raises(ConnectionLost) as caught:
+        await client.recv()
+    assert caught.value.code == 1009
 
 
 # ---- nonsense ----------------------------------------------------------------------------------

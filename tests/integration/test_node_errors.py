@@ -51,10 +51,7 @@ def test_undecodable_message_is_answered_and_the_connection_survives(
         client.send(message)
         answer = client.answer()
         assert isinstance(answer, Err)
-        if encoding is not Encoding.FLATBUFFERS:  # whose errors are one text each
-            assert isinstance(answer.kind, DeserializationError)
-        else:
-            assert "Failed decoding message from client request: " in text_of(answer)
+        assert isinstance(answer.kind, DeserializationError)
         assert still_serves(client)
 
 
@@ -196,11 +193,16 @@ def test_code_of_over_fifty_mebibytes_is_refused(node: LiveNode) -> None:
 
 
 def test_stream_that_the_node_has_no_room_for_is_refused_and_the_connection_lives(strict_url: str) -> None:
-    """24 MiB for the whole node; each stream of 32 chunks wants 8 MiB before its first byte is kept."""
+    """24 MiB for the whole node; each stream of 32 chunks wants 8 MiB before its first byte is kept.
+
+    The slowest of the streams that are there is given up as well, so that the next one finds room.
+    """
     with FrameClient(strict_url) as client:
         for stream_id in range(4):
             client.send(StreamChunk(stream_id=stream_id, index=0, total=32, data=Blob(b"x")))
-        assert "no room" in text_of(client.answer())
+        told = text_of(client.answer()) + text_of(client.answer())
+        assert "no room" in told
+        assert "this stream is the slowest" in told
         assert still_serves(client)
 
 

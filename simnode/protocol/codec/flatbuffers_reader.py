@@ -6,7 +6,7 @@ Python's `flatbuffers` package has no verifier: on a bad buffer it raises `struc
 returns a truncated vector. Here each offset, length, alignment and text is checked against the
 message before it is followed, with the rules of the reference's verifier (Rust flatbuffers 24.12).
 Offsets may be shared, so a small message can name a large one: depth, tables and referenced bytes
-are capped for the message as a whole. Nothing is copied but strings and fields of a fixed length.
+are capped for the message as a whole, the latter two by its length. Nothing is copied but strings and fields of a fixed length.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ MAX_DEPTH = 16
 MAX_TABLES = 4 * MAX_ITEMS
 """Tables in one message, counted as often as they are referenced (the reference allows 1,000,000).
 An item of a message takes up to three, so what the other encodings accept fits."""
+
+MIN_TABLE_BYTES = 12
+"""The smallest table with a field takes so many, with the offset to it: a message of n bytes names at most
+n / 12 tables (and `SPARE_TABLES`) unless it names some more than once, to have them read more than once."""
+
+SPARE_TABLES = 64
+"""Tables that a short message may name in any case."""
 
 MAX_SHARED_BYTES = 64 * 1024
 """How many bytes more than it has a message may reference: builders do share small vectors."""
@@ -47,7 +54,7 @@ class _Message:
         self.blob = blob
         self.view = blob.view
         self.size = len(blob.view)
-        self.tables_left = MAX_TABLES
+        self.tables_left = min(MAX_TABLES, SPARE_TABLES + self.size // MIN_TABLE_BYTES)
         self.bytes_left = self.size + MAX_SHARED_BYTES
 
     def follow(self, at: int, name: str) -> int:
@@ -90,7 +97,7 @@ class Table:
             raise DecodeError(f"{name}: vtable of {nbytes} bytes at {vtable} is odd or outside the message")
         message.tables_left -= 1
         if message.tables_left < 0:
-            raise DecodeError(f"more than {MAX_TABLES} tables")
+            raise DecodeError("more tables than a message of this length may have")
         if depth > MAX_DEPTH:
             raise DecodeError(f"tables nested more than {MAX_DEPTH} deep")
         count = min((nbytes - 4) >> 1, MAX_SLOTS)
@@ -188,7 +195,7 @@ class Table:
         message = self._message
         start, count = message.vector(message.follow(self._at + offset, name), 4, name)
         if count > message.tables_left:
-            raise DecodeError(f"more than {MAX_TABLES} tables")
+            raise DecodeError("more tables than a message of this length may have")
         depth = self._depth + 1
         return [Table(message, message.follow(at, name), depth, name) for at in range(start, start + 4 * count, 4)]
 

@@ -220,7 +220,7 @@ def _fixed_reader(nbytes: int) -> Read:
 
 def read_blob(source: Source) -> Blob:
     """A slice of the message."""
-    return source.message.slice(*_take(source, _expect(source, Kind.BIN)))
+    return source.blob(*_take(source, _expect(source, Kind.BIN)))
 
 
 def read_text(source: Source) -> str:
@@ -236,7 +236,7 @@ def read_outcome(source: Source) -> str | None:
     if which == "Err":
         return read_text(source)
     if which != "Ok":
-        raise DecodeError(f"`Ok` or `Err` expected, found `{which}`")
+        raise DecodeError(f"`Ok` or `Err` expected, found `{which[:ECHOED_CHARACTERS]}`")
     _expect(source, Kind.NIL)
     return None
 

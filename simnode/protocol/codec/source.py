@@ -18,6 +18,14 @@ MAX_TEXT_BYTES = 1024 * 1024
 """UTF-8 bytes of one text of a received message (*ours*): Python may keep text at four times that."""
 
 
+MIN_BLOB_BYTES = 8
+"""A byte string is worth so many bytes of its message (*ours*): the object that it becomes takes 250, and
+msgpack writes an empty one in two. The native encoding's length alone takes eight."""
+
+SPARE_BLOBS = 1024
+"""Byte strings that a message may have in any case."""
+
+
 class Source:
     """A message being read: readers take from `at` and move it on.
 
@@ -26,7 +34,7 @@ class Source:
         max_items: how many items its vectors and maps may have together.
     """
 
-    __slots__ = ("at", "items_left", "max_items", "message", "view")
+    __slots__ = ("at", "blobs_left", "items_left", "max_items", "message", "view")
 
     def __init__(self, message: Blob, *, max_items: int = MAX_ITEMS) -> None:
         self.message: Final = message
@@ -36,6 +44,8 @@ class Source:
         self.max_items: Final = max_items
         #: how many items the rest may announce
         self.items_left = max_items
+        #: how many byte strings the rest may have
+        self.blobs_left = SPARE_BLOBS + len(self.view) // MIN_BLOB_BYTES
 
     def announce(self, items: int) -> None:
         """Note that so many items follow.
@@ -47,6 +57,17 @@ class Source:
         if self.items_left < 0:
             count = self.max_items - self.items_left
             raise DecodeError(f"message has {count} items or more, maximum is {self.max_items}")
+
+    def blob(self, start: int, stop: int) -> Blob:
+        """The bytes from `start` up to `stop`, which must be inside the message, as a slice of it.
+
+        Raises:
+            DecodeError: the message has more byte strings than one of its length may (the peer's fault).
+        """
+        self.blobs_left -= 1
+        if self.blobs_left < 0:
+            raise DecodeError("more byte strings than a message of this length may have")
+        return self.message.slice(start, stop)
 
     def text(self, start: int, stop: int) -> str:
         """The UTF-8 from `start` up to `stop`, which must be inside the message.

@@ -6,12 +6,10 @@ Frames are masked before anything is timed, and of what arrives only the headers
 from __future__ import annotations
 
 import socket
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from websockets.frames import apply_mask
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.chunking import cut_into_chunks
@@ -23,8 +21,7 @@ from simnode.protocol.messages.requests import ClientRequest, Put
 
 TIMEOUT_S = 30.0
 RECEIVE_BYTES = 1 << 20
-MASK = b"\x37\xfa\x21\x3d"
-OPCODE_CONTINUATION, OPCODE_BINARY, OPCODE_CLOSE = 0, 2, 8
+FIN = 0x80
 MAX_HANDSHAKE_BYTES = 8192
 
 
@@ -56,14 +53,7 @@ def connect(url: str) -> socket.socket:
 
 def frame(message: bytes) -> bytes:
     """One final, masked, binary frame."""
-    length = len(message)
-    if length < 126:
-        header = struct.pack("!BB", 0x80 | OPCODE_BINARY, 0x80 | length)
-    elif length < 1 << 16:
-        header = struct.pack("!BBH", 0x80 | OPCODE_BINARY, 0x80 | 126, length)
-    else:
-        header = struct.pack("!BBQ", 0x80 | OPCODE_BINARY, 0x80 | 127, length)
-    return b"".join((header, MASK, apply_mask(message, MASK)))
+    return Frame(Opcode.BINARY, message).serialize(mask=True)
 
 
 def request_frames(codec: Codec, request: ClientRequest, stream_id: int) -> bytes:
@@ -96,52 +86,60 @@ class MessageCounter:
 
     Attributes:
         messages: that have come whole.
-        kept: the payload of every data frame so far; None: nothing is kept.
+        kept: the messages so far, the last one perhaps in part; None: nothing is kept.
     """
 
     messages: int = 0
-    kept: bytearray | None = None
+    kept: list[bytearray] | None = None
+    #: of the frame under way, as much of it as has come
     _header: bytearray = field(default_factory=bytearray)
+    #: bytes of its payload that are still to come
     _left: int = 0
-    _is_data: bool = False
-    _is_final: bool = False
 
     def feed(self, data: memoryview) -> None:
         """Takes what a socket brought."""
-        at, stop = 0, len(data)
-        while at < stop or (self._left == 0 and self._header):
-            if not self._left:
-                at = self._take_header(data, at)
-                if at < 0:
-                    return
-            taken = min(self._left, stop - at)
-            if self.kept is not None and self._is_data:
-                self.kept += data[at : at + taken]
-            at += taken
-            self._left -= taken
-            if not self._left:
-                self._header.clear()
-                self.messages += self._is_data and self._is_final
+        at = 0
+        while at < len(data):
+            if self._left:
+                payload = data[at : at + self._left]
+                at += len(payload)
+                self._take(payload)
+            else:
+                piece = data[at : at + self._header_bytes_missing()]
+                at += len(piece)
+                self._header += piece
+                if not self._header_bytes_missing():
+                    self._begin_frame()
 
-    def _take_header(self, data: memoryview, at: int) -> int:
-        """Where the payload starts, or -1 when the header is not complete."""
-        needed = 2
-        while len(self._header) < needed:
-            if at == len(data):
-                return -1
-            self._header.append(data[at])
-            at += 1
-            if len(self._header) == 2:
-                needed = {126: 4, 127: 10}.get(self._header[1], 2)
-            elif len(self._header) > 2:
-                needed = 4 if self._header[1] == 126 else 10
-        first, second = self._header[0], self._header[1]
-        if first & 0x0F == OPCODE_CLOSE:
+    def _header_bytes_missing(self) -> int:
+        if len(self._header) < 2:
+            return 2 - len(self._header)
+        return {126: 4, 127: 10}.get(self._header[1], 2) - len(self._header)
+
+    def _begin_frame(self) -> None:
+        if self._opcode is Opcode.CLOSE:
             raise NodeFailed("the node closed the connection")
-        self._is_data = first & 0x0F <= OPCODE_BINARY
-        self._is_final = bool(first & 0x80)
-        self._left = second if second < 126 else int.from_bytes(self._header[2:], "big")
-        return at
+        if self.kept is not None and self._opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.kept.append(bytearray())
+        length = self._header[1]
+        self._left = length if length < 126 else int.from_bytes(self._header[2:], "big")
+        if not self._left:
+            self._end_frame()
+
+    def _take(self, payload: memoryview) -> None:
+        if self.kept is not None and self._opcode in DATA_OPCODES:
+            self.kept[-1] += payload
+        self._left -= len(payload)
+        if not self._left:
+            self._end_frame()
+
+    def _end_frame(self) -> None:
+        self.messages += self._opcode in DATA_OPCODES and self._header[0] >= FIN
+        self._header.clear()
+
+    @property
+    def _opcode(self) -> Opcode:
+        return Opcode(self._header[0] & 0x0F)
 
 
 def receive(sock: socket.socket, counter: MessageCounter, messages: int) -> None:
@@ -157,13 +155,11 @@ def receive(sock: socket.socket, counter: MessageCounter, messages: int) -> None
 def ask(sock: socket.socket, frames: bytes) -> bytes:
     """Sends one request and returns the one message that answers it."""
     sock.sendall(frames)
-    counter = MessageCounter(kept=bytearray())
-    receive(sock, counter, 1)
-    assert counter.kept is not None
-    return bytes(counter.kept)
+    return receive_one(sock)
 
 
-def pieces(data: bytes, size: int) -> Iterator[memoryview]:
-    """Views of `data`, `size` bytes each but for the last."""
-    view = memoryview(data)
-    return (view[at : at + size] for at in range(0, len(view), size))
+def receive_one(sock: socket.socket) -> bytes:
+    """The next message."""
+    kept: list[bytearray] = []
+    receive(sock, MessageCounter(kept=kept), 1)
+    return bytes(kept[0])

@@ -67,6 +67,13 @@ class MuteCodec(NativeCodec):
         return super().encode_result(result)
 
 
+class UnusableEncoder(NativeCodec):
+    """Must not be asked to encode a whole message."""
+
+    def encode_result(self, result):
+        raise AssertionError("it was serialized already")
+
+
 class Node:
     """A shell around a connection: grants every sink and keeps every event."""
 
@@ -502,6 +509,18 @@ def test_a_notification_about_another_contract_waits_for_nobody(node):
     node.connection.send_response(get, get_response(CHUNK_THRESHOLD + 1))
     node.connection.send_notification(UpdateNotification(key=OTHER, update=State(state=Blob(b"new"))))
     assert isinstance(node.sent()[0], UpdateNotification)
+
+
+@pytest.mark.parametrize("nbytes", [3, CHUNK_THRESHOLD])
+def test_a_notification_that_is_serialized_already_is_not_serialized_again(nbytes):
+    """One change may have to be told to hundreds of subscribers."""
+    notification = UpdateNotification(key=KEY, update=State(state=Blob(counting_bytes(nbytes))))
+    encoded = NATIVE.encode_result(notification)
+    plain, spared, spared_too = Node(), Node(UnusableEncoder()), Node(UnusableEncoder())
+    plain.connection.send_notification(notification)
+    for node in (spared, spared_too):
+        node.connection.send_notification(notification, encoded=encoded)
+    assert spared.sent_bytes() == spared_too.sent_bytes() == plain.sent_bytes()
 
 
 def test_a_forgotten_request_holds_nobody_up(node):

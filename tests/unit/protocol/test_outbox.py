@@ -140,6 +140,30 @@ def test_a_stream_without_a_header_waits_for_the_streams_under_way_and_has_them_
     assert sent(outbox) == ["a:", "a0", "a1", "b0", "b1", "c:", "c0"]
 
 
+def test_streams_are_counted_from_their_turn_to_their_last_chunk(outbox):
+    first = outbox.open((A,))
+    behind = outbox.open((A,))
+    outbox.fill(behind, stream("b", 1))
+    assert outbox.streams == 0
+    outbox.fill(first, stream("a", 2, headed=False))
+    outbox.insert(None, stream("c", 1, headed=False))
+    outbox.insert(None, whole("w"))
+    assert outbox.streams == 2
+    assert sent(outbox, 2) == ["w", "a0"]
+    assert outbox.streams == 2
+    assert sent(outbox, 1) == ["a1"]
+    assert outbox.streams == 2, "the one behind it has its turn"
+    sent(outbox)
+    assert outbox.streams == 0
+
+
+def test_the_last_chunk_of_a_stream_says_so(outbox):
+    outbox.insert(None, stream("s", 2))
+    outbox.insert(None, whole("w"))
+    ends = {bytes(message.data): message.ends_stream for message in iter(outbox.next_message, None)}
+    assert ends == {b"w": False, b"s:": False, b"s0": False, b"s1": True}
+
+
 # ---- lanes -------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,14 @@ import pytest
 
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import flatbuffers_reader
-from simnode.protocol.codec.flatbuffers_reader import MAX_DEPTH, MAX_SHARED_BYTES, MAX_TABLES, read_root
+from simnode.protocol.codec.flatbuffers_reader import (
+    MAX_DEPTH,
+    MAX_SHARED_BYTES,
+    MAX_TABLES,
+    MIN_TABLE_BYTES,
+    SPARE_TABLES,
+    read_root,
+)
 from simnode.protocol.codec.flatbuffers_writer import Table, write
 from simnode.protocol.codec.source import MAX_TEXT_BYTES
 from simnode.protocol.errors import DecodeError
@@ -232,17 +239,30 @@ def test_tables_nest_only_so_deep():
         table.table(0, "inner")
 
 
-def repeated(count: int) -> Blob:
+def repeated(count: int, padding: int = 0) -> Blob:
     """`raw_table` with a vector of `count` offsets, all to the same empty table right after it."""
     elements = b"".join(struct.pack("<I", 4 * (count - index) + 4) for index in range(count))
     empty = struct.pack("<HHi", 4, 4, 4)
-    return raw_table(fields=to(8, struct.pack("<I", count) + elements + empty))
+    return raw_table(fields=to(8, struct.pack("<I", count) + elements + empty + bytes(padding)))
 
 
-def test_one_table_referenced_too_often_is_refused_before_it_is_read():
-    assert len(read_root(repeated(MAX_TABLES - 1), "Root").tables(0, "items")) == MAX_TABLES - 1
-    with pytest.raises(DecodeError, match=f"more than {MAX_TABLES} tables"):
-        read_root(repeated(MAX_TABLES), "Root").tables(0, "items")
+def read_repeated(count: int, padding: int = 0) -> int:
+    return len(read_root(repeated(count, padding), "Root").tables(0, "items"))
+
+
+def test_one_table_referenced_too_often_for_the_length_of_its_message_is_refused_before_it_is_read():
+    """A third of the bytes of `repeated` would do for tables of their own."""
+    assert read_repeated(SPARE_TABLES) == SPARE_TABLES
+    with pytest.raises(DecodeError, match="more tables than a message of this length"):
+        read_repeated(2 * SPARE_TABLES)
+    assert read_repeated(2 * SPARE_TABLES, padding=MIN_TABLE_BYTES * SPARE_TABLES) == 2 * SPARE_TABLES
+
+
+def test_tables_are_capped_however_long_the_message_is():
+    padding = MIN_TABLE_BYTES * MAX_TABLES
+    assert read_repeated(MAX_TABLES - 1, padding) == MAX_TABLES - 1
+    with pytest.raises(DecodeError, match="more tables"):
+        read_repeated(MAX_TABLES, padding)
 
 
 def test_tables_are_counted_over_the_whole_message(monkeypatch):
@@ -250,10 +270,10 @@ def test_tables_are_counted_over_the_whole_message(monkeypatch):
     root = read_root(repeated(2), "Root")
     root.tables(0, "items")
     root.optional_table(1, "absent")
-    with pytest.raises(DecodeError, match="more than 4 tables"):
+    with pytest.raises(DecodeError, match="more tables"):
         root.tables(0, "items")
     fourth = read_root(nested(5), "Root").table(0, "second").table(0, "third").table(0, "fourth")
-    with pytest.raises(DecodeError, match="more than 4 tables"):
+    with pytest.raises(DecodeError, match="more tables"):
         fourth.table(0, "fifth")
 
 

@@ -9,6 +9,7 @@ from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.codec.msgpack_names import REQUESTS, RESPONSES
 from simnode.protocol.codec.msgpack_reader import MAX_FIELDS
+from simnode.protocol.codec.source import MIN_BLOB_BYTES, SPARE_BLOBS
 from simnode.protocol.errors import DecodeError, EncodeError
 from simnode.protocol.limits import CHUNK_SIZE, MIB
 from simnode.protocol.messages import contracts, delegates, error_kinds, requests, responses
@@ -382,3 +383,20 @@ def test_the_codec_says_what_its_clients_can_do():
 def test_no_class_has_more_fields_than_a_map_may():
     records = itertools.chain(REQUESTS.values(), RESPONSES.values())
     assert max(len(record.fields) for record in records) + 1 <= MAX_FIELDS
+
+
+def _user_input(responses: list[bytes], message: bytes = b"") -> Blob:
+    """A question of a delegate; each empty answer takes two bytes, and 250 of memory."""
+    question = {"type": "RequestUserInput", "request_id": 1, "message": message, "responses": responses}
+    key = {"key": bytes(32), "code_hash": bytes(32)}
+    return Blob(msgpack.packb({"type": "DelegateResponse", "key": key, "values": [question]}))
+
+
+def test_tiny_byte_strings_are_counted_against_the_length_of_their_message():
+    few = [b""] * SPARE_BLOBS
+    many = [b""] * (2 * SPARE_BLOBS)
+    assert len(MSGPACK.decode_result(_user_input(few)).values[0].responses) == SPARE_BLOBS
+    with pytest.raises(DecodeError, match="more byte strings than a message of this length"):
+        MSGPACK.decode_result(_user_input(many))
+    among_others = _user_input(many, message=bytes(MIN_BLOB_BYTES * SPARE_BLOBS))
+    assert len(MSGPACK.decode_result(among_others).values[0].responses) == 2 * SPARE_BLOBS

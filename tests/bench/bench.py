@@ -1,0 +1,149 @@
+"""One run of the benchmark. Enters: how much effort. Leaves: results. Next: `works/`.
+
+Servers take turns, A B A B …; what is not measured is stopped meanwhile, so that it costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.bench.driving import DriverFailed
+from tests.bench.measure import CpuUse, others_share
+from tests.bench.processes import OBVIOUS_PYTHON, REFERENCE, STARTERS, Cores, Server, Starter, Unavailable, pin
+from tests.bench.results import Results
+from tests.bench.rows import Row
+
+SETTLE_S = 0.1
+"""After a server was continued: its timers, all overdue, have run by then."""
+
+SOON_STARTED = frozenset({REFERENCE, OBVIOUS_PYTHON})
+"""Servers that start at once, so that each memory figure can have a fresh one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is done for a figure.
+
+    Attributes:
+        rounds: of A B A B ….
+        seconds: of a measurement that has no other measure.
+        counts: transfers in a measurement, by MiB.
+        cpu_count: transfers of 50 MiB whose CPU seconds are counted together.
+        updates: to all subscribers, in each phase.
+    """
+
+    rounds: int
+    seconds: float
+    counts: dict[int, int]
+    cpu_count: int
+    updates: int
+
+
+FULL = Effort(rounds=5, seconds=1.0, counts={1: 100, 8: 20, 50: 4}, cpu_count=20, updates=4)
+QUICK = Effort(rounds=1, seconds=0.5, counts={1: 30, 8: 5, 50: 2}, cpu_count=10, updates=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one measurement gave: figures by name, and the share of its core that the driver used, if known."""
+
+    figures: dict[str, float]
+    driver: float | None = None
+
+
+Measure = Callable[[Server], Sample]
+
+
+class Bench:
+    """Everything that the works share.
+
+    Args:
+        effort: how much to do.
+        cores: who runs where.
+        disk: a directory on the disk that durability is measured on.
+        say: told what is being done.
+    """
+
+    def __init__(self, effort: Effort, cores: Cores, disk: Path, say: Callable[[str], None]) -> None:
+        self.effort = effort
+        self.disk = disk
+        self.results = Results()
+        self._cores = cores
+        self._say = say
+        self._machine_cores = psutil.cpu_count() or 1
+        #: how each server is started; a work may add one of its own
+        self.starters: dict[str, Starter] = dict(STARTERS)
+        self._running: dict[str, tuple[Server, ExitStack]] = {}
+
+    def close(self) -> None:
+        """Ends all servers."""
+        for name in list(self._running):
+            self.end(name)
+
+    def alternate(
+        self, row: Row, what: str, measures: Sequence[tuple[str, Measure]], *, afresh: bool = False
+    ) -> None:
+        """Measures each server in turn, `effort.rounds` times over.
+
+        A server that cannot be had, or whose driver fails, is left out of the remaining rounds, with the reason.
+
+        Args:
+            row: whose results these are.
+            what: is measured, for the log.
+            measures: what to do, for each server by name.
+            afresh: whether servers that start soon start anew for each round.
+        """
+        results = self.results.of(row)
+        for number in range(self.effort.rounds):
+            for name, measure in measures:
+                if (what, name) in results.problems:
+                    continue
+                self._say(f"{row.key}: {what}, {name}, round {number + 1} of {self.effort.rounds}")
+                if afresh and name in SOON_STARTED:
+                    self.end(name)
+                try:
+                    with self.only(name) as server:
+                        before = CpuUse.now(self._pids())
+                        sample = measure(server)
+                        after = CpuUse.now(self._pids())
+                except (Unavailable, DriverFailed) as error:
+                    results.problems[what, name] = str(error)
+                    continue
+                others = others_share(before, after, self._machine_cores)
+                results.add(name, sample.figures, others=others, driver=sample.driver)
+
+    @contextmanager
+    def only(self, name: str) -> Iterator[Server]:
+        """A server, started if need be, that has its core for itself; stopped again afterwards."""
+        server, _ = self._running.get(name) or self._start(name)
+        server.resume()
+        time.sleep(SETTLE_S)
+        try:
+            yield server
+        finally:
+            server.pause()
+
+    def end(self, name: str) -> None:
+        """Ends a server that may be running; whoever wants it next gets a fresh one."""
+        running = self._running.pop(name, None)
+        if running is not None:
+            server, stack = running
+            server.resume()
+            stack.close()
+
+    def _start(self, name: str) -> tuple[Server, ExitStack]:
+        self._say(f"starting {name}")
+        with ExitStack() as stack:
+            server = stack.enter_context(self.starters[name]())
+            pin(server.pids(), self._cores.server)
+            self._running[name] = server, stack.pop_all()
+        return self._running[name]
+
+    def _pids(self) -> list[int]:
+        return [pid for server, _ in self._running.values() for pid in server.pids()]
