@@ -1,4 +1,4 @@
-"""`simnode run`: its options. Enters: a scenario's name or file. Leaves: tables and files. Next: `experiments/experiment.py`."""
+"""`simnode run`: its options. Enters: a scenario. Leaves: tables and files. Next: `experiments/experiment.py`."""
 
 from __future__ import annotations
 

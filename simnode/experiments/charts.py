@@ -1,4 +1,4 @@
-"""Where everything in the report's pictures stands. Enters: results. Leaves: coordinates. Next: `templates/charts.svg.j2`.
+"""Where everything in the pictures stands. Enters: results. Leaves: coordinates. Next: `templates/charts.svg.j2`.
 
 A picture is drawn for its viewBox, in units of a pixel; the template turns it into SVG and does no
 arithmetic.

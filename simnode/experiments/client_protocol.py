@@ -1,4 +1,4 @@
-"""What the experiment and a client process say to each other. Enters: dataclasses. Leaves: lines. Next: `client_process.py`.
+"""What experiment and client say to each other. Enters: dataclasses. Leaves: lines. Next: `client_process.py`.
 
 One JSON object a line: orders on the process's standard input, reports on its standard output. An
 order is answered by any number of `Sample`s and one `Done`.

@@ -66,7 +66,7 @@ async def run_experiment(experiment: Experiment, observer: Observer) -> tuple[Re
     """
     started_at, began_s = datetime.datetime.now(datetime.UTC), time.monotonic()
     scenario = experiment.scenario
-    cuts = {
+    cuts: dict[int, Sequence[Cut]] = {
         payload.size: await asyncio.to_thread(choose_cuts, payload.size, experiment.payload_paths, scenario.seed)
         for payload in scenario.payloads
     }

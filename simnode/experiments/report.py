@@ -1,4 +1,4 @@
-"""The report. Enters: results and the run. Leaves: one HTML file that needs nothing else. Next: `templates/report.html.j2`."""
+"""The report. Enters: results and the run. Leaves: one self-contained file. Next: `templates/report.html.j2`."""
 
 from __future__ import annotations
 

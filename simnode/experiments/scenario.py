@@ -142,9 +142,14 @@ class Scenario(Strict):
     thresholds: tuple[Threshold, ...] = ()
 
     @property
+    def phases_of_a_mode(self) -> int:
+        """One for each encoding, size and operation."""
+        return len(self.encodings) * len(self.payloads) * len(self.operations)
+
+    @property
     def handlers(self) -> int:
         """ConnectionHandler processes that each node needs: every client of every phase has one that is unused."""
-        return len(self.encodings) * len(self.payloads) * len(self.operations) * self.clients
+        return self.phases_of_a_mode * self.clients
 
 
 Location = tuple[str | int, ...]

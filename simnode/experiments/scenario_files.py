@@ -22,7 +22,7 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_-]+)\s*=")
 
 
 class ScenarioError(Exception):
-    """A scenario that cannot be run (its author's fault); each line of the text names the file, the line and the key."""
+    """A scenario that cannot be run (its author's fault); each line of the text names file, line and key."""
 
 
 def shipped_names() -> list[str]:

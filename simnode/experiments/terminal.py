@@ -39,8 +39,7 @@ class ProgressBars:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._console = console
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        phases = len(scenario.modes) * scenario.handlers // scenario.clients
-        self._all = self._progress.add_task("all phases", total=phases)
+        self._all = self._progress.add_task("all phases", total=len(scenario.modes) * scenario.phases_of_a_mode)
         self._current: TaskID | None = None
 
     def node_starts(self, mode: Mode) -> None:

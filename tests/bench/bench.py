@@ -86,9 +86,7 @@ class Bench:
         for name in list(self._running):
             self.end(name)
 
-    def alternate(
-        self, row: Row, what: str, measures: Sequence[tuple[str, Measure]], *, afresh: bool = False
-    ) -> None:
+    def alternate(self, row: Row, what: str, measures: Sequence[tuple[str, Measure]], *, afresh: bool = False) -> None:
         """Measures each server in turn, `effort.rounds` times over.
 
         A server that cannot be had, or whose driver fails, is left out of the remaining rounds, with the reason.

@@ -1,4 +1,4 @@
-"""Figures of a machine that others use too. Enters: pids. Leaves: samples, and how much to trust them. Next: `results.py`.
+"""Figures of a machine that others use too. Enters: pids. Leaves: seconds, bytes, shares. Next: `results.py`.
 
 CPU seconds are the kernel's (`/proc/<pid>/stat`, in ticks of 10 ms); memory is anonymous memory
 (`/proc/<pid>/statm`, resident without shared), sampled, because the kernel keeps no peak of it.

@@ -88,12 +88,14 @@ class Server:
         root: pid of the process that started all others of it.
         metrics_url: of its Prometheus endpoint; empty: it has none.
         run_dir: of its shared segments; None: it has none.
+        handlers: processes that talk to clients.
     """
 
     url: str
     root: int
     metrics_url: str = ""
     run_dir: Path | None = None
+    handlers: int = 1
 
     def pids(self) -> list[int]:
         """Every process of it, those of Ray included."""
@@ -121,14 +123,21 @@ REFERENCE: Final = "reference style (Rust)"
 OBVIOUS_PYTHON: Final = "obvious Python"
 OBVIOUS_RAY: Final = "obvious Ray"
 
-MAX_IDLE_CONNECTIONS = 4000
+MAX_CONNECTIONS = 4000
 
 
 @contextmanager
-def start_node(*options: str) -> Iterator[Server]:
+def start_node(*options: str, handlers: int) -> Iterator[Server]:
     """`simnode serve` with these options."""
-    with running_node("--connections-per-handler", str(MAX_IDLE_CONNECTIONS), *options) as node:
-        yield Server(url=node.url, root=node.pid, metrics_url=node.metrics_url, run_dir=Path(node.run_dir))
+    processes = ("--handlers", str(handlers), "--connections-per-handler", str(MAX_CONNECTIONS))
+    with running_node(*processes, *options) as node:
+        yield Server(
+            url=node.url,
+            root=node.pid,
+            metrics_url=node.metrics_url,
+            run_dir=Path(node.run_dir),
+            handlers=handlers,
+        )
 
 
 @contextmanager
@@ -155,17 +164,6 @@ def start_command(*command: str | Path) -> Iterator[Server]:
             process.stdout.close()
 
 
-Starter = Callable[[], contextlib.AbstractContextManager[Server]]
-
-STARTERS: Final[dict[str, Starter]] = {
-    ONE_HANDLER: lambda: start_node("--handlers", "1"),
-    WHOLE_NODE: lambda: start_node("--handlers", "2"),
-    REFERENCE: lambda: start_command(build(REFERENCE_PEER)),
-    OBVIOUS_PYTHON: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_python"),
-    OBVIOUS_RAY: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_ray"),
-}
-
-
 @cache
 def build(project: Path) -> Path:
     """The binary of a Cargo project of this repository, built if need be.
@@ -185,3 +183,14 @@ def build(project: Path) -> Path:
     if built.returncode != 0:
         raise Unavailable(f"{project.name} does not build: {' '.join(built.stderr.split())[-200:]}")
     return target / "release" / project.name
+
+
+Starter = Callable[[], contextlib.AbstractContextManager[Server]]
+
+STARTERS: Final[dict[str, Starter]] = {
+    ONE_HANDLER: lambda: start_node(handlers=1),
+    WHOLE_NODE: lambda: start_node(handlers=2),
+    REFERENCE: lambda: start_command(build(REFERENCE_PEER)),
+    OBVIOUS_PYTHON: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_python"),
+    OBVIOUS_RAY: lambda: start_command(sys.executable, "-m", "tests.bench.peers.obvious_ray"),
+}

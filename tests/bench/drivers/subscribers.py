@@ -100,7 +100,8 @@ class Audience:
 
     def verify(self, reader: Subscriber) -> None:
         """One update, of which this subscriber's notification is looked at."""
-        reader.counter.kept = kept = []
+        kept: list[bytearray] = []
+        reader.counter.kept = kept
         self.update(self.subscribers)
         reader.counter.kept = None
         codec = codec_for(reader.encoding)

@@ -1,4 +1,4 @@
-"""A WebSocket client by hand for the drivers in Python. Enters: a URL. Leaves: sockets, frames, counts. Next: the drivers.
+"""A WebSocket client by hand. Enters: a URL. Leaves: sockets, frames, counts. Next: the drivers beside it.
 
 Frames are masked before anything is timed, and of what arrives only the headers are read.
 """
@@ -37,8 +37,8 @@ def connect(url: str) -> socket.socket:
     sock = socket.create_connection((parts.hostname, parts.port), TIMEOUT_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
     )
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):

@@ -62,7 +62,7 @@ def durable(bench: Bench) -> None:
     with tempfile.TemporaryDirectory(dir=bench.disk, prefix="durable-") as directory:
         bench.results.of(row).note(f"file system: {filesystem_of(Path(directory))}")
         bench.starters[DURABLE] = partial(
-            start_node, "--handlers", "1", "--store", "disk", "--data-dir", str(Path(directory) / "data")
+            start_node, "--store", "disk", "--data-dir", str(Path(directory) / "data"), handlers=1
         )
         bench.alternate(row, "PUT", [(DURABLE, measure)])
         bench.end(DURABLE)

@@ -44,9 +44,7 @@ def raw(bench: Bench) -> None:
     for mib in SIZES_MIB:
         for operation in OPERATIONS:
             names = (ONE_HANDLER, WHOLE_NODE, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
-            bench.alternate(
-                RAW, f"{operation} {mib} MiB", [(name, partial(measure, operation, mib)) for name in names]
-            )
+            bench.alternate(RAW, f"{operation} {mib} MiB", [(name, partial(measure, operation, mib)) for name in names])
 
 
 def cpu(bench: Bench) -> None:
