@@ -63,7 +63,7 @@ class NodeStartFailed(Exception):
     """A process of the node did not start; nothing is left of the others.
 
     Attributes:
-        process: its name (`front_door-0`).
+        process: its name (`front_door-0`), or `ray` if it was not even Ray that started.
         cause: what went wrong in it.
     """
 
@@ -159,8 +159,11 @@ class Node:
         self._pulse = Pulse(self._slab, self._check_heartbeats)
         self._pulse.start()
         use_fresh_token(run_dir)
-        with _signal_handler_kept():
-            ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
+        try:
+            with _signal_handler_kept():
+                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
+        except Exception as error:
+            raise NodeStartFailed("ray", error) from error
         await self._start_actors()
 
     async def _start_actors(self) -> None:

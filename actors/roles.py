@@ -13,6 +13,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+import simnode
 from simnode.live.front_door import FrontDoor
 from simnode.live.handler import ConnectionHandler
 from simnode.live.logs import send_logs
@@ -109,7 +110,7 @@ class _ExporterService:
         self._exporter: Exporter | None = None
 
     async def start(self) -> int:
-        build = BuildInfo(version=version("simnode"), python=platform.python_version(), ray=version("ray"))
+        build = BuildInfo(version=simnode.__version__, python=platform.python_version(), ray=version("ray"))
         settings = self._settings
         self._exporter = Exporter(settings.run_dir, build=build, host=settings.metrics_host, port=settings.metrics_port)
         self._pulse.start()

@@ -1,8 +1,8 @@
 """The command `simnode`. Enters: arguments. Leaves: an exit code. Next: `serve.py`, then `contracts.py`.
 
 Each command has a module with its signature and help, which is all that `--help` loads; the work is
-in a module that the command imports when it is called. Only `supervise.py` and `checks.py` import
-`actors`, and only `supervise.py` thereby Ray.
+in a module that the command imports when it is called. Those that run a node (`supervise.py`,
+`experiment_node.py`) import `actors`, and with it Ray; `checks.py` imports the part that knows no Ray.
 
 Exit codes: 0 done; 1 it failed, and one line on standard error says why; 2 it was asked for wrongly;
 130 it was interrupted before it was done.
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import typer
 
-from simnode.cli import contracts, doctor, inspect, serve
+from simnode.cli import contracts, doctor, inspect, run, serve
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="simnode",
-    help="A Freenet node's client side, simulated: serve a node, and talk to one.",
+    help="A Freenet node's client side, simulated: serve a node, experiment with it, talk to it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 app.command("serve")(serve.serve)
+app.command("run")(run.run)
 app.command("put")(contracts.put)
 app.command("get")(contracts.get)
 app.command("update")(contracts.update)

@@ -66,6 +66,8 @@ def _run(config: ServeConfig, *, as_json: bool) -> None:
         if isinstance(error.cause, OSError) and error.cause.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
             fail(f"cannot listen on {config.host}, ports {config.port} and {config.metrics_port}: {error.cause}")
         fail(f"the node did not start: {error}")
+    except OSError as error:  # no room or no right to make its directories
+        fail(f"the node did not start: {describe_os_error(error)}")
 
 
 async def _serve(config: ServeConfig, *, as_json: bool) -> None:

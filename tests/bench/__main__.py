@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"bench: {reason}", file=sys.stderr)
         return 1
     os.sched_setaffinity(0, {cores.driver})
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, log_path=False)
     bench = Bench(QUICK if options.quick else FULL, cores, options.out.absolute(), progress.log)
     try:
         for row, work in WORKS:

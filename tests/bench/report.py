@@ -64,7 +64,8 @@ def _cells(row: Row, results: RowResults, servers: Sequence[str]) -> list[Text]:
     for number, figure in enumerate(figures):
         goal = goals.get(figure)
         end = "\n" if number + 1 < len(figures) else ""
-        names.append(figure + end, style="" if goal else "dim")
+        unit = f", {goal.unit}" if goal and goal.unit not in ("", "×") else ""
+        names.append(figure + unit + end, style="" if goal else "dim")
         for server in servers:
             mark = "•" if goal and server == row.subject else ""
             columns[server].append_text(_cell(results.series.get((figure, server)), mark))

@@ -32,7 +32,7 @@ def frame(bench: Bench) -> None:
 
     def stall(server: Server) -> Sample:
         report = python_driver("large_frame", "--url", server.url, "--frame-bytes", FRAME_BYTES)
-        return Sample({"longest stall": report["stall_ms"], "usual GET": report["baseline_ms"]})
+        return Sample({"longest stall": report["stall_ms"], "usual GET, ms": report["baseline_ms"]})
 
     names = (ONE_HANDLER, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
     _alternate_peaks(bench, FRAME, names, send)

@@ -57,7 +57,7 @@ def durable(bench: Bench) -> None:
         one, many = (
             _operations(bench, server, "PUT", connections=count)["ops_per_s"] for count in (1, MANY_CONNECTIONS)
         )
-        return Sample({"one connection": one, "64 connections": many, "64 connections ÷ one": many / one})
+        return Sample({"one connection, op/s": one, "64 connections, op/s": many, "64 connections ÷ one": many / one})
 
     with tempfile.TemporaryDirectory(dir=bench.disk, prefix="durable-") as directory:
         bench.results.of(row).note(f"file system: {filesystem_of(Path(directory))}")

@@ -42,7 +42,7 @@ def update(bench: Bench) -> None:
         all_read_s, one_stalled_s = median(report["all_read_s"]), median(report["one_stalled_s"])
         figures = {
             "anonymous growth": (peak.peak_bytes - peak.idle_bytes) / MIB,
-            "to all subscribers": 1e3 * all_read_s,
+            "to all subscribers, ms": 1e3 * all_read_s,
             "time with a stalled one ÷ without": one_stalled_s / all_read_s,
         }
         if encoded_before is not None and (encoded := _encoded(server)) is not None:

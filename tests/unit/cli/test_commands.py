@@ -10,7 +10,7 @@ from simnode.cli import app
 from simnode.cli.choices import EncodingName
 from simnode.protocol.codec.base import Encoding
 
-COMMANDS = ("serve", "put", "get", "update", "subscribe", "ls", "inspect", "doctor")
+COMMANDS = ("serve", "run", "put", "get", "update", "subscribe", "ls", "inspect", "doctor")
 
 LOADED_BY_HELP = """
 import sys
