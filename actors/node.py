@@ -46,9 +46,6 @@ from simnode.storage.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-STUCK_AFTER_S = 15.0
-"""A process whose heartbeat is older is killed and replaced."""
-
 DRAIN_TIMEOUT_S = 5.0
 """For all processes together; then they are killed."""
 
@@ -233,7 +230,7 @@ class Node:
             record = read_slot(slab_path(self._settings.run_dir, process.kind.role, process.slot))
             if record.process is None or record.process.pid != process.pid:
                 continue
-            if now_s - record.heartbeat_s > STUCK_AFTER_S:
+            if now_s - record.heartbeat_s > self._settings.stuck_after_s:
                 logger.error("%s (pid %d) has no heartbeat; killing it", process.name, process.pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)

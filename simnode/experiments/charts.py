@@ -242,6 +242,6 @@ def _bar_pictures(phases: Sequence[Phase], figure: Figure, names_operation: bool
 def _bar_label(phase: Phase, figure: Figure, names_operation: bool) -> str:
     value = f"{phase.figure(figure) / MIB:.1f} MiB"
     if names_operation:
-        return f"{value} {phase.operation}"
+        return value
     ratio = phase.ratios.get("single", {}).get(figure)
     return value if ratio is None else f"{value} ({ratio:.2f} ×)"

@@ -140,12 +140,14 @@ class Verdict(Record):
     """Whether a threshold held.
 
     Attributes:
+        to: the mode whose figure it is divided by; None: it is the figure itself.
         worst: the value furthest out of bounds (or nearest to a bound), None if there was no value at all.
         where: the phase that it is from.
     """
 
     name: str
     figure: Figure
+    to: Mode | None
     at_most: float | None
     at_least: float | None
     worst: float | None

@@ -62,7 +62,9 @@ def parse_scenario(text: str, file_name: str) -> Scenario:
     try:
         scenario = Scenario.model_validate(document)
     except ValidationError as error:
-        problems = [(_key_location(detail["loc"], document), detail["msg"]) for detail in error.errors()]
+        problems = [
+            (_key_location(where, document), message.removeprefix("Value error, ")) for where, message in _causes(error)
+        ]
     else:
         problems = list(contradictions(scenario))
         if not problems:
@@ -80,6 +82,16 @@ def _find(name_or_path: str) -> Path | Traversable:
     raise ScenarioError(
         f"{name_or_path}: no such file, and no shipped scenario; those are {', '.join(shipped_names())}"
     )
+
+
+def _causes(error: ValidationError) -> list[tuple[Location, str]]:
+    """Where and why, without what only follows: a list whose items are wrong counts as empty, too."""
+    found: list[tuple[Location, str]] = [(detail["loc"], detail["msg"]) for detail in error.errors()]
+    return [
+        (where, message)
+        for where, message in found
+        if not any(other != where and other[: len(where)] == where for other, _ in found)
+    ]
 
 
 def _key_location(location: Location, document: Any) -> Location:

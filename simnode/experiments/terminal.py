@@ -5,7 +5,7 @@ Bars go to standard error and the tables to standard output, so that either can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -21,10 +21,27 @@ from simnode.experiments.report import cautions, format_mib, format_number, form
 from simnode.experiments.results import CLIENT, HANDLER, Phase, Results, Verdict
 from simnode.experiments.scenario import Figure, Mode, Scenario, format_size
 
-COLUMNS = (
-    *("mode", "n", "MB/s", "p50\nms", "p99\nms", "max\nms"),
-    *("handler\nMiB", "÷\nsingle", "÷\ncollected", "other roles\nMiB", "client\nMiB", "backlog\nMiB", "in heap\nMiB"),
-)
+COLUMNS = {
+    "mode": "mode",
+    "n": "n",
+    "speed": "MB/s",
+    "p50": "p50\nms",
+    "p99": "p99\nms",
+    "max": "max\nms",
+    "handler": "handler\nMiB",
+    "to_single": "÷\nsingle",
+    "to_collected": "÷ col-\nlected",
+    "others": "other\nroles",
+    "client": "client\nMiB",
+    "backlog": "backlog\nMiB",
+    "heap": "in heap\nMiB",
+}
+
+WIDEST = 400
+"""Columns of characters that no table needs."""
+
+DISPENSABLE = ("p99", "n", "max", "others", "to_collected", "backlog")
+"""Columns that a narrow terminal goes without, the first first; the report has them all."""
 
 
 class ProgressBars:
@@ -83,50 +100,59 @@ class ProgressBars:
 
 def print_results(results: Results, run: Run, console: Console) -> None:
     """The figures of every phase, the thresholds, and what to be careful about."""
-    table = _table(results)
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)  # piped, nothing is cut off
-    console.print(table)
+    console.print(_fitting_table(results, console))
     for caution in cautions(results, run):
         console.print(Text(f"! {caution}", style="yellow"))
     for verdict in results.verdicts:
         console.print(_line_of(verdict))
 
 
-def _table(results: Results) -> Table:
-    shows_p99 = any(phase.speed.latency_p99_ms is not None for phase in results.phases)
-    kept = [at for at, name in enumerate(COLUMNS) if shows_p99 or not name.startswith("p99")]
+def _fitting_table(results: Results, console: Console) -> Table:
+    """The table in the width of the terminal; piped, it is as wide as it needs."""
+    columns = dict(COLUMNS)
+    if all(phase.speed.latency_p99_ms is None for phase in results.phases):
+        del columns["p99"]
+    available = console.width
+    console.width = WIDEST
+    for left_out in (None, *DISPENSABLE):
+        columns.pop(left_out or "", None)
+        table = _table(results, columns)
+        needed = console.measure(table).maximum
+        if needed <= available or not console.is_terminal:
+            break
+    console.width = max(available, needed)
+    return table
+
+
+def _table(results: Results, columns: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=results.scenario.title, title_justify="left")
-    for at in kept:
-        table.add_column(COLUMNS[at], justify="left" if at == 0 else "right", no_wrap=True)
+    for name, heading in columns.items():
+        table.add_column(heading, justify="left" if name == "mode" else "right", no_wrap=True)
     for heading, phases in sections(results):
         table.add_row(Text(heading, style="bold"))
         for at, phase in enumerate(phases):
             cells = _cells(phase)
-            table.add_row(*(cells[column] for column in kept), end_section=at == len(phases) - 1)
+            table.add_row(*(cells[name] for name in columns), end_section=at == len(phases) - 1)
     return table
 
 
-def _cells(phase: Phase) -> Sequence[str]:
-    peaks, speed = phase.memory.peak_over_idle_bytes, phase.speed
-    return (
-        f"  {phase.mode}",
-        str(speed.samples),
-        format_number(speed.megabytes_per_s),
-        format_number(speed.latency_p50_ms),
-        format_number(speed.latency_p99_ms),
-        format_number(speed.latency_max_ms),
-        format_mib(peaks[HANDLER]),
-        *(format_ratio(ratio) for ratio in _ratios(phase, ("single", "collected"))),
-        format_mib(phase.other_roles_peak_bytes),
-        format_mib(peaks[CLIENT]),
-        format_mib(phase.backlog_peak_bytes),
-        format_mib(phase.materialized_peak_bytes),
-    )
-
-
-def _ratios(phase: Phase, modes: Iterable[Mode]) -> list[float | None]:
-    return [phase.ratios.get(mode, {}).get(Figure.HANDLER_PEAK_BYTES) for mode in modes]
+def _cells(phase: Phase) -> dict[str, str]:
+    peaks, speed, peak = phase.memory.peak_over_idle_bytes, phase.speed, Figure.HANDLER_PEAK_BYTES
+    return {
+        "mode": f"  {phase.mode}",
+        "n": str(speed.samples),
+        "speed": format_number(speed.megabytes_per_s),
+        "p50": format_number(speed.latency_p50_ms),
+        "p99": format_number(speed.latency_p99_ms),
+        "max": format_number(speed.latency_max_ms),
+        "handler": format_mib(peaks[HANDLER]),
+        "to_single": format_ratio(phase.ratios.get("single", {}).get(peak)),
+        "to_collected": format_ratio(phase.ratios.get("collected", {}).get(peak)),
+        "others": format_mib(phase.other_roles_peak_bytes),
+        "client": format_mib(peaks[CLIENT]),
+        "backlog": format_mib(phase.backlog_peak_bytes),
+        "heap": format_mib(phase.materialized_peak_bytes),
+    }
 
 
 def _line_of(verdict: Verdict) -> Text:
@@ -135,7 +161,8 @@ def _line_of(verdict: Verdict) -> Text:
         for word, bound in (("at least", verdict.at_least), ("at most", verdict.at_most))
         if bound is not None
     ]
-    measured = f"{verdict.figure} {format_number(verdict.worst)}, {' and '.join(bounds)} ({verdict.where})"
+    figure = verdict.figure.value if verdict.to is None else f"{verdict.figure} ÷ that of {verdict.to}"
+    measured = f"{figure} {format_number(verdict.worst)}, {' and '.join(bounds)} ({verdict.where})"
     if verdict.passed:
         return Text(f"✓ {verdict.name}: {measured}", style="green")
     return Text(f"✗ FAILED: {verdict.name}: {measured}", style="bold red")

@@ -16,6 +16,7 @@ def judge(threshold: Limit | Ratio, phases: Sequence[Phase]) -> Verdict:
     return Verdict(
         name=threshold.name,
         figure=threshold.figure,
+        to=threshold.to if isinstance(threshold, Ratio) else None,
         at_most=threshold.at_most,
         at_least=threshold.at_least,
         worst=None if worst is None else worst[0],

@@ -19,6 +19,7 @@ from simnode.live.link import Link, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
+from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.errors import OutOfBudget, OutOfSpace, UnknownSegment
 from simnode.storage.pool import SegmentPool
 
@@ -59,7 +60,7 @@ class ReassemblyService:
 
     async def start(self) -> None:
         """Takes in what an earlier incarnation left, and listens."""
-        self._segments_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = DirectoryLock(self._segments_dir)
         self._pool = SegmentPool(
             self._segments_dir,
             budget_bytes=self._settings.memory_budget_bytes,
@@ -77,6 +78,7 @@ class ReassemblyService:
         for task in self._tasks:
             task.cancel()
         await self._server.close()
+        self._lock.close()
 
     # ---- calls -------------------------------------------------------------------------------
 

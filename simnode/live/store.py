@@ -30,6 +30,7 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused, check_state_size
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
+from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
 from simnode.storage.rows import ContractRow, Extents, extents_nbytes, segment_names
@@ -101,7 +102,7 @@ class ContractStore:
 
     async def start(self) -> None:
         """Opens the index, counts what is in it, and listens."""
-        self._settings.index_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = DirectoryLock(self._settings.index_dir)
         self._index = Index(
             self._settings.index_dir,
             durable=self._settings.durable,
@@ -128,6 +129,7 @@ class ContractStore:
         self._thread.shutdown()
         if self._index is not None:
             self._index.close()
+            self._lock.close()
 
     # ---- links -------------------------------------------------------------------------------
 

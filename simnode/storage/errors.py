@@ -4,6 +4,7 @@ StorageError
 ├── OutOfBudget         the node's own limits say no: refuse the message, keep the connection
 ├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
 ├── SegmentGone         the name no longer names a segment: look the row up again
+├── DirectoryInUse      another living process owns it (the operator's fault, or it is about to die)
 ├── UnknownSegment      the pool was told about a segment it does not have in that condition (the caller's fault)
 └── IndexFailure        LMDB said no: the disk's or the operator's fault
     ├── IndexFull       no room for the batch; nothing of it was written
@@ -28,6 +29,10 @@ class OutOfSpace(StorageError):
 
 class SegmentGone(StorageError):
     """No such segment, or another one by now. Its only argument is the name."""
+
+
+class DirectoryInUse(StorageError):
+    """A directory that only one process may own has an owner."""
 
 
 class UnknownSegment(StorageError):

@@ -6,7 +6,8 @@ Python's `flatbuffers` package has no verifier: on a bad buffer it raises `struc
 returns a truncated vector. Here each offset, length, alignment and text is checked against the
 message before it is followed, with the rules of the reference's verifier (Rust flatbuffers 24.12).
 Offsets may be shared, so a small message can name a large one: depth, tables and referenced bytes
-are capped for the message as a whole, the latter two by its length. Nothing is copied but strings and fields of a fixed length.
+are capped for the message as a whole, the latter two by its length. Nothing is copied but strings
+and fields of a fixed length.
 """
 
 from __future__ import annotations

@@ -1,0 +1,103 @@
+"""The end of a node: SIGTERM under load leaves nothing behind, and SIGKILL leaves what the next node sweeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simnode.protocol.limits import MIB
+from simnode.protocol.messages.responses import GetResponse
+from tests.chaos.conftest import SLOTS
+from tests.support.live_node import LiveNode, children_of, is_running, live_node, wait_until
+from tests.support.vectors import counting_bytes
+from tests.support.wire import ConnectionEnded, FrameClient, get_of, put_of
+
+STOP_TIMEOUT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[tuple[Path, Path, set[int]]]:
+    """The run directory, Ray's directory and the processes of a node whose supervisor got SIGKILL."""
+    with live_node() as doomed:
+        with FrameClient(doomed.url) as client:
+            client.ask(put_of(counting_bytes(8 * MIB)))
+        processes = children_of(doomed.pid)
+        ray_dir = (doomed.run_dir / "ray-dir").resolve()
+        assert ray_dir.is_dir()
+        os.kill(doomed.pid, signal.SIGKILL)
+        doomed.process.wait()
+        yield doomed.run_dir, ray_dir, processes
+
+
+@pytest.fixture(scope="module")
+def successor(killed: tuple[Path, Path, set[int]]) -> Iterator[LiveNode]:
+    wait_until("the processes end", lambda: not any(map(is_running, killed[2])), timeout_s=30)
+    with live_node() as running:
+        yield running
+
+
+def test_processes_of_a_killed_supervisor_end_by_themselves(killed: tuple[Path, Path, set[int]]) -> None:
+    assert len(killed[2]) >= len(SLOTS)
+    wait_until("the processes end", lambda: not any(map(is_running, killed[2])), timeout_s=30)
+
+
+def test_next_node_sweeps_what_a_killed_one_left(killed: tuple[Path, Path, set[int]], successor: LiveNode) -> None:
+    run_dir, ray_dir, _ = killed
+    assert not run_dir.exists()
+    assert not ray_dir.exists()
+    assert successor.run_dir.exists()
+
+
+def test_sigterm_under_load_ends_everything_within_ten_seconds(successor: LiveNode) -> None:
+    node = successor
+    over = threading.Event()
+    busy = threading.Barrier(5)
+
+    def load(number: int, *, reads: bool) -> None:
+        request = put_of(counting_bytes(4 * MIB), params=b"load-%d" % number)
+        with contextlib.suppress(ConnectionEnded, OSError), FrameClient(f"{node.url}?streaming=true") as client:
+            client.ask(request)
+            busy.wait()
+            while not over.is_set():
+                client.send_anyway(get_of(request.contract.key) if reads else request)
+                if reads:
+                    assert isinstance(client.answer(), GetResponse)
+            time.sleep(0)
+
+    threads = [threading.Thread(target=load, args=(number,), kwargs={"reads": number % 2 == 0}) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    busy.wait(30)
+    stalled = FrameClient(f"{node.url}?streaming=true", receive_buffer_bytes=4096)
+    stalled.send(get_of(put_of(b"", params=b"load-0").contract.key))
+    processes = children_of(node.pid)
+    ray_dir = (node.run_dir / "ray-dir").resolve()
+    began = time.monotonic()
+    code = node.terminate()
+    took = time.monotonic() - began
+    over.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    stalled.sock.close()
+    assert code == 0
+    assert took < STOP_TIMEOUT_S
+    assert not node.run_dir.exists()
+    assert not ray_dir.exists()
+    assert not {pid for pid in processes if is_running(pid)}
+    with pytest.raises(ConnectionRefusedError):
+        FrameClient(node.url)
+
+
+def test_idle_clients_are_told_that_the_node_goes_away() -> None:
+    with live_node() as node, FrameClient(node.url) as client:
+        node.process.terminate()
+        assert client.closed().code == 1001
+        assert node.process.wait(STOP_TIMEOUT_S) == 0
