@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection as WebSocket
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from simnode.client.answers import Expectation, expectation_of
 from simnode.client.exceptions import (
@@ -206,6 +207,11 @@ class Session:
                 await self._websocket.send(bytes(outgoing.data))
             except ConnectionClosed:
                 return  # the reader meets it, too, and says why
+            except AttributeError:
+                # websockets 17.4 aborts, in send(), a transport that asyncio has taken apart already
+                if self._websocket.state is State.OPEN:
+                    raise
+                return
             self._took_at = self._loop.time()
             if outgoing.token is not None:
                 self._mark_sent(outgoing.token)
