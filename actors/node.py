@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import psutil
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.leftovers import RAY_LINK, runs_root, sweep_dead_nodes
 from actors.options import ACTOR, INIT, use_fresh_token
@@ -51,6 +51,9 @@ DRAIN_TIMEOUT_S = 5.0
 
 EXIT_TIMEOUT_S = 2.0
 """For a process that was told to end, until it is killed."""
+
+LATE_TICK_S = 2.0
+"""A supervisor that looks at the heartbeats so late was held up itself."""
 
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_MAX_S = 5.0
@@ -104,6 +107,7 @@ class Node:
         self._restarts: set[asyncio.Task[None]] = set()
         self._is_up = False
         self._is_stopping = False
+        self._checked_at = self._judge_from = 0.0
         self.port = 0
         self.metrics_port = 0
 
@@ -191,10 +195,13 @@ class Node:
             process.pid, result = await process.actor.start.remote()
         except RayTaskError as error:
             raise NodeStartFailed(process.name, error.cause) from error
-        except RayActorError as error:  # it died of it
+        except RayError as error:  # it died of it
+            raise NodeStartFailed(process.name, error) from error
+        try:
+            process.pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError as error:
             raise NodeStartFailed(process.name, error) from error
         process.started_at = self._pulse.now()
-        process.pidfd = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(process.pidfd, self._died, process)
         return result
 
@@ -219,11 +226,19 @@ class Node:
                 await self._begin(process)
             except NodeStartFailed as error:
                 logger.error("did not start again: %s", error)
+                ray.kill(process.actor)  # its process may be there still, and have the slot
                 await asyncio.sleep(process.pause_s)
             else:
                 return
 
     def _check_heartbeats(self, now_s: float) -> None:
+        if now_s - self._checked_at > LATE_TICK_S:
+            # whatever held this process up (Ctrl-Z, a debugger) may have held up the others: they
+            # have all of `stuck_after_s` to beat again
+            self._judge_from = now_s + self._settings.stuck_after_s
+        self._checked_at = now_s
+        if now_s < self._judge_from:
+            return
         for process in self._processes:
             if process.pidfd < 0:
                 continue

@@ -7,21 +7,40 @@ modes that no user of a node wants.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 
-from actors.node import Node
+from actors.node import Node, NodeStartFailed
+from simnode.experiments.child_process import lines_from_parent
 from simnode.experiments.node_process import NodeAddress, NodePlan
 from simnode.live.logs import formatter
 
+logger = logging.getLogger(__name__)
+
 
 async def _main() -> None:
-    plan = NodePlan.from_line(sys.stdin.buffer.readline())
-    async with Node(plan.settings) as node:
-        address = NodeAddress(url=f"ws://127.0.0.1:{node.port}", run_dir=node.settings.run_dir)
-        sys.stdout.buffer.write(address.to_line())
-        sys.stdout.buffer.flush()
-        await asyncio.to_thread(sys.stdin.buffer.read)  # until the experiment closes it, or is gone
+    lines = lines_from_parent()
+    plan = NodePlan.from_line(await anext(lines))
+    node = asyncio.create_task(_run_node(plan))
+    end = asyncio.create_task(anext(lines, None))
+    # whichever comes first: the node may fail, and the experiment may end while the node still starts
+    await asyncio.wait((node, end), return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    node.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await node
+
+
+async def _run_node(plan: NodePlan) -> None:
+    try:
+        async with Node(plan.settings) as node:
+            address = NodeAddress(url=f"ws://127.0.0.1:{node.port}", run_dir=node.settings.run_dir)
+            sys.stdout.buffer.write(address.to_line())
+            sys.stdout.buffer.flush()
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
+    except NodeStartFailed as error:
+        logger.error("the node did not start: %s", error)
 
 
 if __name__ == "__main__":

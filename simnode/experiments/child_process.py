@@ -6,6 +6,7 @@ A child ends by itself when its standard input does, so none outlives the experi
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -57,3 +58,16 @@ async def child_process(command: Sequence[str], *, end_timeout_s: float) -> Asyn
         yield child
     finally:
         await child.end(end_timeout_s)
+
+
+async def lines_from_parent() -> AsyncIterator[bytes]:
+    """In a child: what it is told, a line at a time, until the parent closes the pipe or is gone."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    try:
+        async for line in reader:
+            yield line
+    finally:
+        transport.close()

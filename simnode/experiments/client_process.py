@@ -18,6 +18,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from simnode.client import Client, ClientError, connect
+from simnode.experiments.child_process import lines_from_parent
 from simnode.experiments.client_protocol import (
     Connect,
     Done,
@@ -120,20 +121,8 @@ class ClientProcess:
         self._reports.flush()
 
 
-async def _lines_of_stdin() -> AsyncIterator[bytes]:
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    try:
-        async for line in reader:
-            yield line
-    finally:
-        transport.close()
-
-
 async def _main() -> None:
-    await ClientProcess(sys.stdout.buffer).run(_lines_of_stdin())
+    await ClientProcess(sys.stdout.buffer).run(lines_from_parent())
 
 
 if __name__ == "__main__":

@@ -192,6 +192,9 @@ class FrontDoor:
     def _tick(self, now_s: float) -> None:
         """Places anew what a handler has not taken within `ACKNOWLEDGE_TIMEOUT_S`: it is stuck."""
         for handler in list(self._handlers):
-            if any(now_s - sent_at > ACKNOWLEDGE_TIMEOUT_S for _, sent_at in handler.unacknowledged.values()):
+            self._hear(handler)  # if it was this process that stood still, the acknowledgements are here
+            if handler in self._handlers and any(
+                now_s - sent_at > ACKNOWLEDGE_TIMEOUT_S for _, sent_at in handler.unacknowledged.values()
+            ):
                 logger.warning("handler %d takes no sockets", handler.slot)
                 self._lose(handler)

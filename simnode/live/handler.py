@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,8 @@ class ConnectionHandler:
         self.access_rules = settings.access_rules
         self.framing = MODES[settings.response_mode]
         self.stats = HandlerStats(slab)
+        #: seconds of the process's one clock
+        self.now = Pulse.now
         self.sessions: set[Session] = set()
         self._slot = slot
         self._owner = f"handler-{slot}-{incarnation}"
@@ -68,7 +71,8 @@ class ConnectionHandler:
         self._websockets: set[WebSocket] = set()
         #: contract -> sessions that subscribed to it
         self._subscribers: dict[bytes, set[Session]] = {}
-        #: names of the segments this process leases, for a reassembly service that starts again
+        #: what this process leases, for a reassembly service that starts again
+        self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._service = LinkClient(settings.socket_path("reassembly"), self._handle_service, self._greet_service)
         self.store = LinkClient(settings.socket_path("store"), self._handle_store, self._greet_store)
         self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
@@ -107,10 +111,6 @@ class ConnectionHandler:
         await self.store.close()
         await self._service.close()
         self.index.close()
-
-    def now(self) -> float:
-        """Seconds of the process's one clock."""
-        return self._pulse.now()
 
     # ---- sockets -----------------------------------------------------------------------------
 
@@ -172,6 +172,7 @@ class ConnectionHandler:
         try:
             name, _ = await self._service.call("lease", nbytes)
             room = Lease(Segment.open(self.settings.segments_dir, name, writable=True), self._service)
+            self._leases.add(room)
         except (LinkRefusal, SegmentGone) as refusal:
             room = SinkRefused(f"the node has no room for {nbytes} bytes: {refusal}")
         except LinkLost:
@@ -180,6 +181,7 @@ class ConnectionHandler:
 
     def _greet_service(self, link: Link) -> None:
         link.cast("hello", self._owner)
+        link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
 
     def _handle_service(self, link: Link, method: str, args: list[Any]) -> Any:
         assert method == "relieve", f"no such call: {method}"

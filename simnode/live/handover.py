@@ -54,8 +54,10 @@ class HandoverClient:
     def socket_ended(self) -> None:
         """A socket that was handed over is closed: there is room for another."""
         self._taken -= 1
-        if self._sock is not None:
-            self._send(ENDED, 0)
+        if self._sock is not None and not self._send(ENDED, 0):
+            # full, or gone: a new connection begins with how many sockets are here
+            self._disconnect()
+            self.start()
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,16 +91,23 @@ class HandoverClient:
                 return
             _, number = PACKET.unpack(data)
             (descriptor,) = descriptors
+            sock = socket.socket(fileno=descriptor)
+            if not self._send(ACKNOWLEDGED, number):
+                # nobody heard that it is here: a front door that took this process for stuck has
+                # placed it elsewhere, and two readers would each get half of its bytes
+                sock.close()
+                continue
             self._taken += 1
-            self._send(ACKNOWLEDGED, number)
-            self._adopt(socket.socket(fileno=descriptor))
+            self._adopt(sock)
 
-    def _send(self, kind: bytes, number: int) -> None:
+    def _send(self, kind: bytes, number: int) -> bool:
+        """Whether the front door will hear it: it may be gone, or stopped with its socket full."""
         assert self._sock is not None
         try:
             self._sock.send(PACKET.pack(kind, number))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the front door is gone; the reader finds out, and its successor is told the load
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
     def _disconnect(self) -> None:
         if self._sock is not None:

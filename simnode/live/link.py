@@ -13,6 +13,7 @@ Wire: u32 little-endian length, then one msgpack array: `[0, id, method, args]` 
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgpack
+
+logger = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<I")
 _CALL, _RESULT, _REFUSED, _CAST = range(4)
@@ -166,7 +169,11 @@ class Link(asyncio.BufferedProtocol):
                 if not future.done():
                     future.set_exception(LinkRefusal(code, text))
             case [3, method, args]:
-                result = self._handle(self, method, args)
+                try:
+                    result = self._handle(self, method, args)
+                except LinkRefusal as refusal:
+                    logger.warning("%s was refused: %s", method, refusal)
+                    return
                 assert not isinstance(result, asyncio.Future), f"{method} is cast, so nobody awaits it"
             case _:
                 raise ValueError("not a link message")
@@ -291,8 +298,12 @@ class LinkClient:
             self._lost.clear()
             try:
                 _, link = await loop.create_unix_connection(lambda: Link(self._handle, self._on_lost), str(self._path))
-            except (FileNotFoundError, ConnectionRefusedError):
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                    logger.warning("cannot connect to %s: %s", self._path.name, error)  # its backlog may be full
                 await asyncio.sleep(self._retry_s)
+                continue
+            if link.is_lost:  # before this coroutine went on
                 continue
             self.link = link
             self._on_up(link)

@@ -26,18 +26,22 @@ class Lease:
         service: the link to whoever leased it.
     """
 
-    __slots__ = ("_handed_over", "_segment", "_service", "_written")
+    __slots__ = ("__weakref__", "_handed_over", "_segment", "_service")
 
     def __init__(self, segment: Segment, service: LinkClient) -> None:
         self._segment = segment
         self._service = service
         self._handed_over = False
-        self._written = 0
 
     @property
     def name(self) -> str:
         """Of the segment."""
         return self._segment.name
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is still this process's to give back."""
+        return not self._handed_over
 
     def hand_over(self) -> None:
         """The store has it now: it is not ours to give back."""

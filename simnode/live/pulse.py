@@ -19,16 +19,14 @@ class Pulse:
         on_tick: is called with the time at each beat.
     """
 
+    #: the monotonic clock, in seconds: the one clock of `simnode.live`
+    now = staticmethod(time.monotonic)
+
     def __init__(self, slab: StatsSlab, on_tick: Callable[[float], None]) -> None:
         self._slab = slab
         self._on_tick = on_tick
         self._lag = slab.peak("simnode_event_loop_lag_seconds")
         self._timer: asyncio.TimerHandle | None = None
-
-    @staticmethod
-    def now() -> float:
-        """The monotonic clock, in seconds: the one clock of `simnode.live`."""
-        return time.monotonic()
 
     def start(self) -> None:
         """Begins to beat."""

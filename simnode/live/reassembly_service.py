@@ -3,7 +3,7 @@
 It moves no payload byte: handlers write into the segments it names. It never queues a lease: it
 grants or refuses at once, so that an admitted message can always finish.
 
-Link methods. Handlers: `hello(owner)`, `lease(nbytes)`, `release(name)` cast, `adopt(names)`.
+Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, `release(name)` cast.
 Store: `store_hello(live names)`, `lease(nbytes)`, `release(name)` cast, `stored(name, start, stop, kept)`,
 `retire(name)` cast; it is asked `holds(names)`.
 """
@@ -11,6 +11,7 @@ Store: `store_hello(live names)`, `lease(nbytes)`, `release(name)` cast, `stored
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ class ReassemblyService:
         self._pool: SegmentPool | None = None
         self._server = LinkServer(settings.socket_path("reassembly"), self._handle, self._lost)
         self._store: Link | None = None
-        #: leases of dead handlers that only the store can tell from stored segments
-        self._undecided: list[str] = []
+        #: dead handlers with leases that only the store can tell from segments of its own
+        self._dead: set[str] = set()
+        #: leases that handlers claim after a restart, until the store has said what its rows refer to
+        self._claims: list[tuple[str, list[str]]] = []
         self._orphans_due_at = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.Task[None] | None = None
         self._pulse = Pulse(slab, self._tick)
         self._reserved = slab.peak("simnode_reserved_bytes")
         self._refused = slab.counter("simnode_reservations_refused_total")
@@ -75,8 +78,8 @@ class ReassemblyService:
     async def drain(self) -> None:
         """Stops serving; the segments stay for whoever comes next."""
         self._pulse.stop()
-        for task in self._tasks:
-            task.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
         await self._server.close()
         self._lock.close()
 
@@ -94,14 +97,18 @@ class ReassemblyService:
                 case "release", [name]:
                     self._release(name)
                 case "stored", [name, start, stop, kept]:
+                    if name in pool.orphans:  # leased before a restart of ours, and in nobody's hands but the store's
+                        pool.adopt(name, STORE)
                     pool.stored(name, start, stop, kept)
                     self._note()
                 case "retire", [name]:
                     pool.retire(name)
                 case "hello", [owner]:
                     link.peer = owner
+                    self._dead.discard(owner)
                 case "adopt", [names]:
-                    return self._adopt(names, link.peer)
+                    self._claims.append((link.peer, names))
+                    self._settle_claims()
                 case "store_hello", [names]:
                     return self._welcome_store(link, names)
                 case _:
@@ -125,17 +132,17 @@ class ReassemblyService:
             logger.info("segment %s was released by its handler and is kept by the store", name)
         self._note()
 
-    def _adopt(self, names: list[str], owner: str) -> list[str]:
-        """Which of a handler's leases survived this service's restart."""
+    def _settle_claims(self) -> None:
+        """Leases that outlived this service's restart, and that no row refers to by now, are their handlers' again."""
         assert self._pool is not None
-        kept = []
-        for name in names:
-            try:
-                self._pool.adopt(name, owner)
-            except UnknownSegment:
-                continue
-            kept.append(name)
-        return kept
+        if self._store is None:
+            return
+        claims, self._claims = self._claims, []
+        for owner, names in claims:
+            for name in names:
+                with contextlib.suppress(UnknownSegment):  # stored, or given back meanwhile
+                    self._pool.adopt(name, owner)
+        self._note()
 
     def _welcome_store(self, link: Link, live: list[str]) -> list[str]:
         """A store is there and says which segments its rows refer to; returns those that are lost."""
@@ -147,10 +154,7 @@ class ReassemblyService:
         for name in self._pool.stored_names:
             if name not in referenced:  # told us, and died before its row was committed
                 self._pool.retire(name)
-        undecided, self._undecided = self._undecided, []
-        for name in undecided:
-            if name not in referenced:
-                self._release(name)
+        self._settle_claims()
         return missing
 
     # ---- deaths ------------------------------------------------------------------------------
@@ -161,37 +165,41 @@ class ReassemblyService:
             self._store = None
         if link.peer is None:
             return
-        names = self._pool.owner_gone(link.peer)
-        if link.peer == STORE:
-            for name in names:
-                self._release(name)
-        elif names:
-            self._spawn(self._settle(names))
+        if link.peer != STORE:
+            self._dead.add(link.peer)
+            self._settle_soon()
+            return
+        for name in self._pool.owner_gone(STORE):
+            self._release(name)
 
-    async def _settle(self, names: list[str]) -> None:
-        """Frees a dead handler's leases, but for those it had handed to the store."""
-        if self._store is not None:
-            try:
-                held = set(await self._store.call("holds", names))
-            except LinkLost:
-                pass
-            else:
-                for name in names:
-                    if name not in held:
-                        self._release(name)
-                return
-        self._undecided += names
+    def _settle_soon(self) -> None:
+        if self._dead and self._store is not None and self._settling is None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle(self._store))
+            self._settling.add_done_callback(self._settled)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _settle(self, store: Link) -> None:
+        """Frees the leases of dead handlers, but for those that the store has in hand: they are asked for again."""
+        assert self._pool is not None
+        for owner in list(self._dead):
+            names = self._pool.owner_gone(owner)
+            if names:
+                held = set(await store.call("holds", names))
+                for name in set(names) - held if owner in self._dead else ():  # it may be back by now
+                    self._release(name)
+            if not self._pool.owner_gone(owner):
+                self._dead.discard(owner)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._settling = None
+        if not task.cancelled() and isinstance(task.exception(), LinkLost):
+            logger.info("the store went away while it was asked for the leases of dead handlers")
 
     # ---- figures -----------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
         assert self._pool is not None
         self._pool.tidy()
+        self._settle_soon()
         if self._store is not None and now_s >= self._orphans_due_at:
             for name in self._pool.orphans:  # neither the store nor a handler knows them
                 self._pool.retire(name)

@@ -105,7 +105,7 @@ class Requests:
         self._session = session
         self._handler = session.handler
         self._runtime = ReplaceRuntime()
-        #: contracts that a request is being carried out for, with the requests that wait for it
+        #: contracts and delegates that a request is being carried out for, with the requests that wait for it
         self._busy: dict[bytes, deque[tuple[RequestReceived, float]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_abandoned = False
@@ -116,15 +116,15 @@ class Requests:
         """Carries a request out as soon as its turn comes."""
         received_at = self._handler.now()
         self.in_hand += 1
-        contract = _subject_of(event.request)
-        if contract is None:
+        subject = event.subject
+        if subject is None:
             self._carry_out(event, received_at, None)
             return
-        waiting = self._busy.get(contract)
+        waiting = self._busy.get(subject)
         if waiting is not None:
             waiting.append((event, received_at))
         else:
-            self._carry_out(event, received_at, contract)
+            self._carry_out(event, received_at, subject)
 
     def abandon(self) -> None:
         """The client is gone; writes that are under way are carried out all the same."""
@@ -133,8 +133,8 @@ class Requests:
 
     # ---- order -------------------------------------------------------------------------------
 
-    def _carry_out(self, event: RequestReceived, received_at: float, contract: bytes | None) -> None:
-        """Answers at once, or marks the contract busy until the answer is there."""
+    def _carry_out(self, event: RequestReceived, received_at: float, subject: bytes | None) -> None:
+        """Answers at once, or marks its subject busy until the answer is there."""
         try:
             step = self._step(event)
         except Refusal as refusal:
@@ -143,14 +143,14 @@ class Requests:
         if step is None or isinstance(step, Answer):
             self._answer(event, received_at, step)
             return
-        if contract is not None:
-            self._busy[contract] = deque()
-        task = asyncio.get_running_loop().create_task(self._finish(event, received_at, contract, step))
+        if subject is not None:
+            self._busy[subject] = deque()
+        task = asyncio.get_running_loop().create_task(self._finish(event, received_at, subject, step))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _finish(
-        self, event: RequestReceived, received_at: float, contract: bytes | None, step: Awaitable[Answer]
+        self, event: RequestReceived, received_at: float, subject: bytes | None, step: Awaitable[Answer]
     ) -> None:
         try:
             answer = await step
@@ -163,13 +163,13 @@ class Requests:
             self._answer(event, received_at, answer)
         elif answer.stored is not None:
             answer.stored.release()
-        if contract is None:
+        if subject is None:
             return
-        waiting = self._busy.pop(contract, None)
+        waiting = self._busy.pop(subject, None)
         while waiting:
-            self._carry_out(*waiting.popleft(), contract)
-            if contract in self._busy:
-                self._busy[contract] = waiting
+            self._carry_out(*waiting.popleft(), subject)
+            if subject in self._busy:
+                self._busy[subject] = waiting
                 return
 
     def _answer(self, event: RequestReceived, received_at: float, answer: Answer | None) -> None:
@@ -410,23 +410,6 @@ class Requests:
         sink.write(0, message.view)
         assert self._session.connection is not None
         return self._session.connection.codec.decode_request(sink.finish(len(message)))
-
-
-def _subject_of(request: ClientRequest) -> bytes | None:
-    """The contract or delegate that a request is about: those about one are carried out one after the other."""
-    match request:
-        case RegisterDelegate(delegate=delegate):
-            return delegate.key.key
-        case UnregisterDelegate(key=named) | ApplicationMessages(key=named):
-            return named.key
-        case Put(contract=contract):
-            return contract.key.instance
-        case Update(key=key):
-            return key.instance
-        case Get(key=instance) | Subscribe(key=instance):
-            return instance
-        case _:
-            return None
 
 
 def whole(extents: list[Blob]) -> Blob:

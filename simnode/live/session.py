@@ -123,8 +123,10 @@ class Session:
                 stats.chunks_out.inc()
             if message.ends_stream:
                 stats.streams["outbound", "completed"].inc()
-        self.note_outbound()
         return message
+
+    def sent(self) -> None:
+        self.note_outbound()
 
     def message_sent(self, token: object) -> None:
         if isinstance(token, StoredState | Notice):
@@ -251,14 +253,16 @@ class Session:
                     self.handler.stats.streams["inbound", "completed"].inc()
                 case ChunkRefused(kind=kind, stream_killed=killed):
                     self._count_refused_chunk(kind, killed)
+                    self.note_outbound()
                 case MessageRefused():
+                    self.note_outbound()
                     self.handler.stats.requests["undecodable", connection.codec.encoding.value, "error"].inc()
                 case _:
                     raise AssertionError(f"a server has no {event}")
         reassembly = connection.reassembly
-        self._backlog.note_inbound(reassembly.backlog_chunks, reassembly.backlog_bytes, self.handler.now())
+        if reassembly.backlog_chunks != self._backlog.chunks_in:
+            self._backlog.note_inbound(reassembly.backlog_chunks, reassembly.backlog_bytes, self.handler.now())
         if connection.outbox:
-            self.note_outbound()
             self.websocket.send_soon()
 
     def _count_refused_chunk(self, kind: ReassemblyErrorKind, killed: bool) -> None:

@@ -78,19 +78,20 @@ class Backlog:
         stats: of the process.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_in", "_chunks_out", "_held", "_stats")
+    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_out", "_held", "_stats", "chunks_in")
 
     def __init__(self, stats: HandlerStats) -> None:
         self._stats = stats
-        self._chunks_in = self._bytes_in = 0
+        #: as noted last; the bytes change only when this does
+        self.chunks_in = 0
+        self._bytes_in = 0
         self._chunks_out = self._bytes_out = self._held = 0
 
     def note_inbound(self, chunks: int, nbytes: int, now_s: float) -> None:
         """Chunks and bytes of incomplete streams, now."""
-        if chunks != self._chunks_in or nbytes != self._bytes_in:
-            self._stats.backlog_chunks_in.add(chunks - self._chunks_in, now_s)
-            self._stats.backlog_bytes_in.add(nbytes - self._bytes_in, now_s)
-            self._chunks_in, self._bytes_in = chunks, nbytes
+        self._stats.backlog_chunks_in.add(chunks - self.chunks_in, now_s)
+        self._stats.backlog_bytes_in.add(nbytes - self._bytes_in, now_s)
+        self.chunks_in, self._bytes_in = chunks, nbytes
 
     def note_outbound(self, chunks: int, nbytes: int, held: int, now_s: float) -> None:
         """Chunks and bytes due and not written, and bytes held in the heap for them, now."""

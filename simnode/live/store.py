@@ -83,6 +83,7 @@ class ContractStore:
         self._placer = Placer(self._segments_dir, self._service, durable=settings.durable)
         self._subscribers = SubscriberCounts(settings.caps)
         self._queue: asyncio.Queue[Write] = asyncio.Queue()
+        self._batch = _Batch()
         #: segments of the batch in hand, and of the queue: not to be freed with their dead handler
         self._in_hand: set[str] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -135,7 +136,8 @@ class ContractStore:
 
     def _greet_service(self, link: Link) -> None:
         assert self._index is not None
-        live = self._index.segment_names()
+        # what the batch in hand was placed in as well: it may be committed before this is read
+        live = self._index.segment_names() | set(self._batch.new_segments)
         call = link.call("store_hello", sorted(live))
         call.add_done_callback(_report_lost_segments)
 
@@ -198,7 +200,7 @@ class ContractStore:
 
     async def _write_batch(self, batch: list[Write]) -> None:
         """Places, commits, tells and answers; each write is answered exactly once."""
-        placed = _Batch()
+        placed = self._batch = _Batch()
         for write in batch:
             mark = len(placed.new_segments)
             try:

@@ -76,6 +76,9 @@ class Application(Protocol):
     def message_sent(self, token: object) -> None:
         """The message with this token has left."""
 
+    def sent(self) -> None:
+        """The socket took what it could of what is due."""
+
     def lost(self, reason: str) -> None:
         """The connection is over, whoever ended it; nothing more is called. `reason` is of a closed set."""
 
@@ -408,6 +411,7 @@ class WebSocket:
         except Exception:
             self._fail_internally()
             return
+        self._application.sent()
         if sent is Sent.BLOCKED:
             if not self._waits_for_socket:
                 self._waits_for_socket = True

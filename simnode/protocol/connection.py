@@ -46,7 +46,18 @@ from simnode.protocol.limits import (
     Limits,
 )
 from simnode.protocol.messages.error_kinds import DeserializationError, OperationError, Unhandled
-from simnode.protocol.messages.requests import ClientRequest, Get, Put, StreamChunk, Subscribe, Update
+from simnode.protocol.messages.requests import (
+    ApplicationMessages,
+    ClientRequest,
+    ContractRequest,
+    Get,
+    Put,
+    RegisterDelegate,
+    StreamChunk,
+    Subscribe,
+    UnregisterDelegate,
+    Update,
+)
 from simnode.protocol.messages.responses import (
     Err,
     GetResponse,
@@ -57,6 +68,22 @@ from simnode.protocol.messages.responses import (
 )
 from simnode.protocol.outbox import Lane, Outbox, OutgoingMessage, Parcel, Ticket
 from simnode.protocol.reassembly import Completed, NeedsSink, ReassemblyBuffer, Sink, SinkRefused
+
+
+def subject_of(request: ClientRequest) -> bytes | None:
+    """The contract or delegate that a request is about, None if it is about none."""
+    # by exact type, not by matching: this runs for every request
+    if type(request) is Get or type(request) is Subscribe:
+        return request.key
+    if type(request) is Update:
+        return request.key.instance
+    if type(request) is Put:
+        return request.contract.key.instance
+    if type(request) is ApplicationMessages or type(request) is UnregisterDelegate:
+        return request.key.key
+    if type(request) is RegisterDelegate:
+        return request.delegate.key.key
+    return None
 
 
 class _Connection(ABC):
@@ -137,20 +164,13 @@ class _Connection(ABC):
     def _take_message(self, message: Blob, stream_id: int) -> None:
         """Takes a message that came in chunks."""
 
-    def _lanes_of(self, request: ClientRequest) -> tuple[Lane, ...]:
+    def _lanes_of(self, request: ClientRequest, subject: bytes | None) -> tuple[Lane, ...]:
         """The lanes in which a request, and its reply, keep their order."""
-        match request:
-            case Put(contract=contract):
-                instance = contract.key.instance
-            case Update(key=key):
-                instance = key.instance
-            case Get(key=instance) | Subscribe(key=instance):
-                pass
-            case _:
-                return ()
-        if self.codec.replies_match_by_kind:
-            return (("key", instance), ("kind", type(request)))
-        return (("key", instance),)
+        if subject is None:
+            return ()
+        if self.codec.replies_match_by_kind and isinstance(request, ContractRequest):
+            return (("key", subject), ("kind", type(request)))
+        return (("key", subject),)
 
     def _take_stream_id(self) -> int:
         stream_id = self._next_stream_id
@@ -258,8 +278,9 @@ class ServerConnection(_Connection):
             self._take_request(request, message)
 
     def _take_request(self, request: ClientRequest, message: Blob) -> None:
-        ticket = self.outbox.open(self._lanes_of(request))
-        self._events.append(RequestReceived(ticket=ticket, request=request, message=message))
+        subject = subject_of(request)
+        ticket = self.outbox.open(self._lanes_of(request, subject))
+        self._events.append(RequestReceived(ticket=ticket, request=request, subject=subject, message=message))
 
     def _refuse_message(self, cause: str) -> None:
         self._events.append(MessageRefused(cause=cause))
@@ -341,7 +362,7 @@ class ClientConnection(_Connection):
         is_stream = nbytes > CHUNK_THRESHOLD
         framed = frame_mapped(message, self._chunk_encoder() if is_stream else None)
         parcel = Parcel(messages=framed.messages, due_bytes=nbytes, is_stream=is_stream, token=token)
-        self.outbox.fill(self.outbox.open(self._lanes_of(request)), parcel)
+        self.outbox.fill(self.outbox.open(self._lanes_of(request, subject_of(request))), parcel)
 
     def receive_message(self, message: Blob, now: float) -> None:
         """Takes one whole WebSocket message; what cannot be decoded becomes a `MessageRefused` event."""

@@ -15,11 +15,13 @@ class RequestReceived:
     """Server: a whole request, to be answered with `send_response(ticket, …)`.
 
     `message` is the serialized request; the request's Blobs are slices of it. `ticket` is the
-    reply's place in line (an `outbox.Ticket`), opaque to the shell.
+    reply's place in line (an `outbox.Ticket`), opaque to the shell. `subject` is the contract
+    or delegate that the request is about, if it is about one.
     """
 
     ticket: object
     request: ClientRequest
+    subject: bytes | None
     message: Blob
 
 

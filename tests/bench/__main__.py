@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,7 @@ from tests.bench.report import as_json, remarks, table
 from tests.bench.rows import ROWS, Row
 from tests.bench.works import WORKS
 
-TABLE_WIDTH = 190
+TABLE_WIDTH = 240
 OPEN_FILES = 8192
 """Servers inherit it: 2,000 connections, and what a node has open besides."""
 
@@ -31,7 +32,8 @@ OPEN_FILES = 8192
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     keys = [row.key for row in ROWS]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="simnode and its peers, side by side")
-    parser.add_argument("--quick", action="store_true", help="one round of each figure: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="one round, and only the peer that sets the targets")
+    parser.add_argument("--rounds", type=int, help="measurements of each figure, of which the median is shown")
     parser.add_argument("--rows", nargs="+", choices=keys, default=keys, metavar="ROW", help=f"of {', '.join(keys)}")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="directory for the results")
     return parser.parse_args(arguments)
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     os.sched_setaffinity(0, {cores.driver})
     progress = Console(stderr=True, log_path=False)
-    bench = Bench(QUICK if options.quick else FULL, cores, options.out.absolute(), progress.log)
+    effort = QUICK if options.quick else FULL
+    effort = replace(effort, rounds=options.rounds or effort.rounds)
+    bench = Bench(effort, cores, options.out.absolute(), progress.log)
     try:
         for row, work in WORKS:
             if row in rows:

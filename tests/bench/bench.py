@@ -5,7 +5,6 @@ Servers take turns, A B A B …; what is not measured is stopped meanwhile, so t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,19 @@ import psutil
 
 from tests.bench.driving import DriverFailed
 from tests.bench.measure import CpuUse, others_share
-from tests.bench.processes import OBVIOUS_PYTHON, REFERENCE, STARTERS, Cores, Server, Starter, Unavailable, pin
+from tests.bench.processes import (
+    OBVIOUS_PYTHON,
+    OBVIOUS_RAY,
+    REFERENCE,
+    STARTERS,
+    Cores,
+    Server,
+    Starter,
+    Unavailable,
+    pin,
+)
 from tests.bench.results import Results
 from tests.bench.rows import Row
-
-SETTLE_S = 0.1
-"""After a server was continued: its timers, all overdue, have run by then."""
 
 SOON_STARTED = frozenset({REFERENCE, OBVIOUS_PYTHON})
 """Servers that start at once, so that each memory figure can have a fresh one."""
@@ -36,6 +42,7 @@ class Effort:
         counts: transfers in a measurement, by MiB.
         cpu_count: transfers of 50 MiB whose CPU seconds are counted together.
         updates: to all subscribers, in each phase.
+        without: servers that are left out.
     """
 
     rounds: int
@@ -43,10 +50,24 @@ class Effort:
     counts: dict[int, int]
     cpu_count: int
     updates: int
+    without: frozenset[str] = frozenset()
+
+    def count(self, mib: int, server: str) -> int:
+        """Transfers of a state of so many MiB in one measurement: fewer where they take many times as long."""
+        return -(-self.counts[mib] // SLOWNESS.get(server, 1))
 
 
-FULL = Effort(rounds=5, seconds=1.0, counts={1: 100, 8: 20, 50: 4}, cpu_count=20, updates=4)
-QUICK = Effort(rounds=1, seconds=0.5, counts={1: 30, 8: 5, 50: 2}, cpu_count=10, updates=2)
+SLOWNESS = {OBVIOUS_RAY: 4}
+
+FULL = Effort(rounds=3, seconds=1.0, counts={1: 100, 8: 20, 50: 5}, cpu_count=20, updates=4)
+QUICK = Effort(
+    rounds=1,
+    seconds=0.5,
+    counts={1: 30, 8: 5, 50: 2},
+    cpu_count=10,
+    updates=2,
+    without=frozenset({OBVIOUS_PYTHON, OBVIOUS_RAY}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +107,7 @@ class Bench:
         for name in list(self._running):
             self.end(name)
 
-    def alternate(self, row: Row, what: str, measures: Sequence[tuple[str, Measure]], *, afresh: bool = False) -> None:
+    def alternate(self, row: Row, what: str, servers: Sequence[str], measure: Measure, *, afresh: bool = False) -> None:
         """Measures each server in turn, `effort.rounds` times over.
 
         A server that cannot be had, or whose driver fails, is left out of the remaining rounds, with the reason.
@@ -94,13 +115,14 @@ class Bench:
         Args:
             row: whose results these are.
             what: is measured, for the log.
-            measures: what to do, for each server by name.
+            servers: names of those that take part.
+            measure: what to do with each.
             afresh: whether servers that start soon start anew for each round.
         """
         results = self.results.of(row)
         for number in range(self.effort.rounds):
-            for name, measure in measures:
-                if (what, name) in results.problems:
+            for name in servers:
+                if name in self.effort.without or (what, name) in results.problems:
                     continue
                 self._say(f"{row.key}: {what}, {name}, round {number + 1} of {self.effort.rounds}")
                 if afresh and name in SOON_STARTED:
@@ -121,7 +143,6 @@ class Bench:
         """A server, started if need be, that has its core for itself; stopped again afterwards."""
         server, _ = self._running.get(name) or self._start(name)
         server.resume()
-        time.sleep(SETTLE_S)
         try:
             yield server
         finally:
@@ -139,6 +160,7 @@ class Bench:
         self._say(f"starting {name}")
         with ExitStack() as stack:
             server = stack.enter_context(self.starters[name]())
+            server.name = name
             pin(server.pids(), self._cores.server)
             self._running[name] = server, stack.pop_all()
         return self._running[name]

@@ -30,13 +30,6 @@ def median(samples: Sequence[float]) -> float:
     return statistics.median(samples)
 
 
-def percentile(samples: Sequence[float], share: float) -> float:
-    """Nearest rank, as the Rust driver has it: the smallest sample that at least `share` of all do not exceed."""
-    ordered = sorted(samples)
-    rank = -(-len(ordered) * round(share * 1000) // 1000)
-    return ordered[max(1, rank) - 1]
-
-
 # ---- CPU -------------------------------------------------------------------------------------------
 
 

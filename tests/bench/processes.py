@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ REFERENCE_PEER = ROOT / "tests/bench/reference_peer"
 RUST_CLIENT = ROOT / "tests/interop/rust_client"
 
 STOP_TIMEOUT_S = 20.0
+
+LONG_PAUSE_S = 8.0
+"""A supervisor that slept for longer may take the others for dead before they have run again."""
+HEARTBEAT_S = 1.0
+"""They have given a sign of life by then."""
+SETTLE_S = 0.1
+"""Timers that were all overdue have run by then."""
 BUILD_TIMEOUT_S = 900.0
 
 
@@ -79,7 +87,7 @@ def _threads(pid: int) -> list[str]:
 # ---- servers ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Server:
     """A running server.
 
@@ -89,6 +97,8 @@ class Server:
         metrics_url: of its Prometheus endpoint; empty: it has none.
         run_dir: of its shared segments; None: it has none.
         handlers: processes that talk to clients.
+        name: in the table.
+        paused_at_s: on the monotonic clock; None: it runs.
     """
 
     url: str
@@ -96,6 +106,8 @@ class Server:
     metrics_url: str = ""
     run_dir: Path | None = None
     handlers: int = 1
+    name: str = ""
+    paused_at_s: float | None = None
 
     def pids(self) -> list[int]:
         """Every process of it, those of Ray included."""
@@ -106,14 +118,23 @@ class Server:
         return f"{self.url}?encodingProtocol={encoding}" + ("&streaming=true" if streaming else "")
 
     def pause(self) -> None:
-        """Stops all its processes where they are; whoever watches others first."""
+        """Stops all its processes where they are."""
         for pid in self.pids():
             os.kill(pid, signal.SIGSTOP)
+        self.paused_at_s = time.monotonic()
 
     def resume(self) -> None:
-        """Lets them go on; whoever watches others last, so that it finds them alive."""
-        for pid in reversed(self.pids()):
+        """Lets them go on; a supervisor last, when the others have given it a sign of life."""
+        if self.paused_at_s is None:
+            return
+        *others, root = reversed(self.pids())
+        for pid in others:
             os.kill(pid, signal.SIGCONT)
+        if others and time.monotonic() - self.paused_at_s > LONG_PAUSE_S:
+            time.sleep(HEARTBEAT_S)
+        os.kill(root, signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        self.paused_at_s = None
 
 
 ONE_HANDLER: Final = "simnode, one handler"

@@ -23,7 +23,15 @@ from tests.bench.processes import (
 from tests.bench.results import Results, RowResults, Series
 from tests.bench.rows import Goal, Row, Verdict
 
-SERVERS = (ONE_HANDLER, WHOLE_NODE, DURABLE, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
+COLUMNS = {
+    "simnode,\none handler": (ONE_HANDLER, DURABLE),
+    "simnode,\nwhole node": (WHOLE_NODE,),
+    "reference style\n(Rust)": (REFERENCE,),
+    "obvious\nPython": (OBVIOUS_PYTHON,),
+    "obvious\nRay": (OBVIOUS_RAY,),
+}
+"""The table's columns: whose figures stand in each. No row has two of one column."""
+
 STYLES = {Verdict.MET: "green", Verdict.MISSED: "bold red", Verdict.UNKNOWN: "yellow"}
 ABSENT = "–"
 
@@ -33,14 +41,13 @@ def table(rows: Sequence[Row], results: Results) -> Table:
     shown = Table(box=box.HEAVY_HEAD, show_lines=True, title="simnode and its peers", title_justify="left")
     shown.add_column("work, and what to reach", min_width=34, max_width=44)
     shown.add_column("figure", no_wrap=True)
-    servers = [server for server in SERVERS if any(_has(results.of(row), server) for row in rows)]
-    for server in servers:
-        shown.add_column(server.replace(", ", ",\n").replace(" (", "\n("), justify="right", no_wrap=True)
+    for column in COLUMNS:
+        shown.add_column(column, justify="right", no_wrap=True)
     shown.add_column("ratio", justify="right", no_wrap=True)
     shown.add_column("target", no_wrap=True)
     shown.add_column("", no_wrap=True)
     for row in rows:
-        shown.add_row(*_cells(row, results.of(row), servers))
+        shown.add_row(*_cells(row, results.of(row)))
     shown.caption = (
         "Medians; ‹ › the share of the machine that others used meanwhile; † the driver's core was busy: it may be the "
         "limit. Ratio: the judged simnode's figure to the reference style's. Judged: the column marked •."
@@ -49,27 +56,24 @@ def table(rows: Sequence[Row], results: Results) -> Table:
     return shown
 
 
-def _has(results: RowResults, server: str) -> bool:
-    return any(name == server for _, name in results.series)
-
-
-def _cells(row: Row, results: RowResults, servers: Sequence[str]) -> list[Text]:
+def _cells(row: Row, results: RowResults) -> list[Text]:
     goals = {goal.figure: goal for goal in row.goals}
     figures = [*goals, *dict.fromkeys(figure for figure, _ in results.series if figure not in goals)]
     medians = results.medians()
     words = Text(row.work)
     words.append(f"\n→ {row.reach}", style="italic")
-    columns = {server: Text() for server in servers}
+    columns = {column: Text() for column in COLUMNS}
     names, ratios, targets, verdicts = Text(), Text(), Text(), Text()
     for number, figure in enumerate(figures):
         goal = goals.get(figure)
         end = "\n" if number + 1 < len(figures) else ""
         unit = f", {goal.unit}" if goal and goal.unit not in ("", "×") else ""
         names.append(figure + unit + end, style="" if goal else "dim")
-        for server in servers:
-            mark = "•" if goal and server == row.subject else ""
-            columns[server].append_text(_cell(results.series.get((figure, server)), mark))
-            columns[server].append(end)
+        for column, servers in COLUMNS.items():
+            mark = "•" if goal and row.subject in servers else ""
+            shown = [series for server in servers if (series := results.series.get((figure, server)))]
+            columns[column].append_text(_cell(shown, mark))
+            columns[column].append(end)
         simnode, reference = medians.get((figure, row.subject)), medians.get((figure, REFERENCE))
         quotient = None if simnode is None or not reference else simnode / reference
         ratios.append((ABSENT if quotient is None else f"{quotient:.2f} ×") + end)
@@ -79,9 +83,10 @@ def _cells(row: Row, results: RowResults, servers: Sequence[str]) -> list[Text]:
     return [words, names, *columns.values(), ratios, targets, verdicts]
 
 
-def _cell(series: Series | None, mark: str) -> Text:
-    if series is None:
+def _cell(shown: list[Series], mark: str) -> Text:
+    if not shown:
         return Text(ABSENT, style="dim")
+    (series,) = shown
     cell = Text(mark + number(median(series.values)) + ("†" if series.is_driver_bound else ""))
     cell.append(f" ‹{100 * median(series.others):.0f}%›", style="dim")
     return cell

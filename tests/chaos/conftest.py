@@ -125,10 +125,11 @@ def a_client_on_each_handler(node: LiveNode, query: str = "") -> Iterator[dict[s
             client.sock.close()
 
 
-def metric(node: LiveNode, name: str) -> float:
-    """The sum over all of a metric's series."""
+def metric(node: LiveNode, name: str, label: str = "") -> float:
+    """The sum over all of a metric's series, or over those with a label (`state="in_use"`)."""
     with urlopen(node.metrics_url, timeout=5) as reply:
         lines = reply.read().decode().splitlines()
-    values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+    found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
+    values = [float(line.rpartition(" ")[2]) for line in found]
     assert values, f"no such metric: {name}"
     return sum(values)

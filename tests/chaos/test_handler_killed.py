@@ -85,28 +85,26 @@ def test_its_leases_go_back(node: LiveNode, unique: Unique) -> None:
 
 
 def test_leases_of_writes_that_were_under_way_go_back_or_are_stored(node: LiveNode, unique: Unique) -> None:
-    """Large PUTs, deltas that are copied, and states that change nothing, all in the store's hands when it dies."""
-    same, grown = put_of(counting_bytes(MIB), params=unique()), put_of(b"", params=unique())
+    """The store has them in hand when their handler dies: large PUTs, and states that change nothing."""
+    same, new = put_of(counting_bytes(MIB), params=unique()), put_of(counting_bytes(MIB), params=unique())
     with a_client_on_each_handler(node) as clients:
         victim, bystander = clients[FIRST], clients[SECOND]
-        for request in (same, grown):
-            bystander.ask(request)
-        for _ in range(3):
-            # unanswered when the handler dies
-            for _ in range(4):
-                victim.send_anyway(put_of(counting_bytes(MIB), params=unique()))
-                victim.send_anyway(Update(key=same.contract.key, data=State(state=same.state)))
-            victim.answer()
-            pid = kill(node, FIRST)
-            node.wait_for_another(FIRST, pid)
-            wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=8)
-            victim = FrameClient(node.url)
-            if handler_of(node, victim) != FIRST:
-                victim.sock.close()
-                break
-        assert bystander.ask(get_of(same.contract.key)) == GetResponse(
-            key=same.contract.key, contract=None, state=same.state
-        )
+        bystander.ask(same)
+        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        store = node.kill("contract_store-0", signal.SIGSTOP)
+        try:
+            for request in (Update(key=same.contract.key, data=State(state=same.state)), new):
+                victim.send(request)
+            wait_until("both are leased", lambda: metric(node, "simnode_reserved_bytes") >= 2 * MIB, timeout_s=3)
+            assert serves(victim)
+            kill(node, FIRST)
+        finally:
+            node.kill("contract_store-0", signal.SIGCONT)
+        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        for request in (same, new):
+            answer = bystander.ask(get_of(request.contract.key))
+            assert answer == GetResponse(key=request.contract.key, contract=None, state=request.state)
+        assert node.pid_of("contract_store-0") == store, "it outlives those who asked it"
 
 
 def test_code_of_a_contract_survives_the_handler_that_brought_it(node: LiveNode, unique: Unique) -> None:

@@ -29,7 +29,7 @@ def killed() -> Iterator[tuple[Path, Path, set[int]]]:
         with FrameClient(doomed.url) as client:
             client.ask(put_of(counting_bytes(8 * MIB)))
         processes = children_of(doomed.pid)
-        ray_dir = (doomed.run_dir / "ray-dir").resolve()
+        ray_dir = (doomed.run_dir / "ray").resolve()
         assert ray_dir.is_dir()
         os.kill(doomed.pid, signal.SIGKILL)
         doomed.process.wait()
@@ -78,7 +78,7 @@ def test_sigterm_under_load_ends_everything_within_ten_seconds(successor: LiveNo
     stalled = FrameClient(f"{node.url}?streaming=true", receive_buffer_bytes=4096)
     stalled.send(get_of(put_of(b"", params=b"load-0").contract.key))
     processes = children_of(node.pid)
-    ray_dir = (node.run_dir / "ray-dir").resolve()
+    ray_dir = (node.run_dir / "ray").resolve()
     began = time.monotonic()
     code = node.terminate()
     took = time.monotonic() - began

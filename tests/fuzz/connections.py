@@ -54,6 +54,9 @@ NARROW = Limits(
 
 MAX_STEPS = 200
 
+MAX_LARGE = 2
+"""Messages that go in chunks, a script: they take most of the time."""
+
 
 class Step(IntEnum):
     """What a byte of the script stands for; chunks come twice, because most findings need several."""
@@ -116,6 +119,7 @@ class Fuzzed(ABC):
         self.sinks: list[FuzzSink] = []
         self.wanted_sinks: list[SinkRequested] = []
         self.tokens_given = 0
+        self._large_left = MAX_LARGE
         self.tokens_back: list[object] = []
 
     def run(self) -> None:
@@ -182,6 +186,13 @@ class Fuzzed(ABC):
             else:
                 self.connection.provide_sink(wanted.stream_id, SinkRefused("no room"), self.now)
             self.take_events()
+
+    def payload(self, choice: int) -> Blob:
+        """Something that this end has to say."""
+        if choice & 8 and self._large_left:
+            self._large_left -= 1
+            return LARGE
+        return Blob(b"small")
 
     def token(self) -> int:
         self.tokens_given += 1
@@ -266,18 +277,18 @@ class FuzzedServer(Fuzzed):
     def say(self, choice: int) -> None:
         key = KEYS[choice % len(KEYS)]
         if choice & 4:
-            update = UpdateNotification(key=key, update=State(state=LARGE if choice & 8 else Blob(b"new")))
+            update = UpdateNotification(key=key, update=State(state=self.payload(choice)))
             self.connection.send_notification(update, token=self.token())
         elif self.tickets:
             ticket = self.tickets.pop(choice % len(self.tickets))
-            if choice & 8:
+            if choice & 16:
                 self.connection.forget(ticket)
-            elif choice & 16:
-                answer = GetResponse(key=key, contract=None, state=LARGE)
+            elif choice & 32:
+                answer = GetResponse(key=key, contract=None, state=self.payload(choice))
                 self.connection.send_response(ticket, answer, token=self.token())
             else:
                 self.connection.send_response(ticket, PutResponse(key=key), token=self.token())
-        elif choice & 32:
+        elif choice & 64:
             self.connection.refuse_message("no room for it")
             self.take_events()
 
@@ -319,7 +330,7 @@ class FuzzedClient(Fuzzed):
     def say(self, choice: int) -> None:
         key = KEYS[choice % len(KEYS)]
         if choice & 4:
-            update = Update(key=key, data=State(state=LARGE if choice & 8 else Blob(b"new")))
+            update = Update(key=key, data=State(state=self.payload(choice)))
             self.connection.send_request(update, token=self.token())
         else:
             self.connection.send_request(Get(key=key.instance), token=self.token())

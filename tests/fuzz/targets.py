@@ -106,7 +106,7 @@ def _sessions(direction: str) -> Iterator[bytes]:
                     + len(message).to_bytes(4, "little")
                     + (
                         written(Step.CHUNK, 1, 1, 2, message[half:], Step.CHUNK, 1, 0, 2, message[:half])
-                        + written(Step.SAY, 24, Step.SEND, 3, Step.ABORT, 1)
+                        + written(Step.SAY, 40, Step.SEND, 3, Step.ABORT, 1)
                     )
                 )
 

@@ -122,7 +122,11 @@ class FrameClient:
         self.bytes_after_close = 0
         #: pings that came
         self.pings = 0
-        self.response: Response = self._connect()
+        try:
+            self.response: Response = self._connect()
+        except BaseException:
+            self.sock.close()
+            raise
 
     def _connect(self) -> Response:
         self.sock.connect((self._uri.host, self._uri.port))

@@ -167,11 +167,12 @@ def main() -> None:
     all_read_s: list[float] = []
     one_stalled_s: list[float] = []
     for _ in range(options.phases):
+        audience.update(audience.subscribers)  # as the first of the other phase is not counted either
         all_read_s += [audience.update(audience.subscribers) for _ in range(options.updates)]
         audience.update(others)  # fills the buffers on the way to the one that does not read
         one_stalled_s += [audience.update(others) for _ in range(options.updates)]
         audience.drain(stalled)
-    rounds = options.phases * (2 * options.updates + 1)
+    rounds = options.phases * (2 * options.updates + 2)
     print(json.dumps({"updates": rounds, "all_read_s": all_read_s, "one_stalled_s": one_stalled_s}))
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable
 
 from simnode.protocol.limits import KIB, MIB
-from tests.bench.bench import SOON_STARTED, Bench, Measure, Sample
+from tests.bench.bench import SOON_STARTED, Bench, Sample
 from tests.bench.driving import python_dialog, python_driver, rust_driver
 from tests.bench.measure import LEAST_SAMPLES_PER_S, AnonymousPeak, anonymous_bytes
 from tests.bench.processes import OBVIOUS_PYTHON, OBVIOUS_RAY, ONE_HANDLER, REFERENCE, WHOLE_NODE, Server
@@ -36,7 +36,7 @@ def frame(bench: Bench) -> None:
 
     names = (ONE_HANDLER, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
     _alternate_peaks(bench, FRAME, names, send)
-    bench.alternate(FRAME, "longest stall", [(name, stall) for name in names])
+    bench.alternate(FRAME, "longest stall", names, stall)
 
 
 def memory(bench: Bench) -> None:
@@ -70,7 +70,7 @@ def idle(bench: Bench) -> None:
         return Sample({"anonymous memory each": grown_bytes / IDLE_CONNECTIONS / KIB})
 
     names = (ONE_HANDLER, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
-    bench.alternate(IDLE, "connections", [(name, measure) for name in names], afresh=True)
+    bench.alternate(IDLE, "connections", names, measure, afresh=True)
 
 
 def _alternate_peaks(
@@ -79,20 +79,18 @@ def _alternate_peaks(
     """The peak of anonymous memory during `work`, over idle; further figures are what `work` returns."""
     idle_bytes: dict[str, int] = {}
 
-    def measure_of(name: str) -> Measure:
-        def measure(server: Server) -> Sample:
-            if name in SOON_STARTED or name not in idle_bytes:
-                _warm_up(server)
-                idle_bytes[name] = anonymous_bytes(server.pids())
-            with AnonymousPeak(server.pids()) as peak:
-                figures = work(server)
-            if peak.samples_per_s < LEAST_SAMPLES_PER_S:
-                bench.results.of(row).note(f"{name}: memory was sampled only {peak.samples_per_s:.0f} times a second")
-            return Sample({"anonymous memory": (peak.peak_bytes - idle_bytes[name]) / MIB, **figures})
+    def measure(server: Server) -> Sample:
+        name = server.name
+        if name in SOON_STARTED or name not in idle_bytes:
+            _warm_up(server)
+            idle_bytes[name] = anonymous_bytes(server.pids())
+        with AnonymousPeak(server.pids()) as peak:
+            figures = work(server)
+        if peak.samples_per_s < LEAST_SAMPLES_PER_S:
+            bench.results.of(row).note(f"{name}: memory was sampled only {peak.samples_per_s:.0f} times a second")
+        return Sample({"anonymous memory": (peak.peak_bytes - idle_bytes[name]) / MIB, **figures})
 
-        return measure
-
-    bench.alternate(row, "anonymous memory", [(name, measure_of(name)) for name in names], afresh=True)
+    bench.alternate(row, "anonymous memory", names, measure, afresh=True)
 
 
 def _warm_up(server: Server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench.bench import Bench, Measure, Sample
+from tests.bench.bench import Bench, Sample
 from tests.bench.driving import rust_driver
 from tests.bench.processes import (
     DURABLE,
@@ -24,6 +24,7 @@ from tests.bench.processes import (
 from tests.bench.rows import DURABLE_PUT, LATENCY, RATE
 
 OPERATIONS = ("GET", "PUT")
+EVERYBODY = (ONE_HANDLER, WHOLE_NODE, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)
 MANY_CONNECTIONS = 64
 
 
@@ -35,7 +36,7 @@ def latency(bench: Bench) -> None:
         return Sample({f"{operation} p50": report["latency"]["p50_us"]}, driver=_driver_share(report))
 
     for operation in OPERATIONS:
-        bench.alternate(LATENCY, operation, _everybody(partial(measure, operation)))
+        bench.alternate(LATENCY, operation, EVERYBODY, partial(measure, operation))
 
 
 def rate(bench: Bench) -> None:
@@ -46,7 +47,7 @@ def rate(bench: Bench) -> None:
         return Sample({operation: report["ops_per_s"]}, driver=_driver_share(report))
 
     for operation in OPERATIONS:
-        bench.alternate(RATE, operation, _everybody(partial(measure, operation)))
+        bench.alternate(RATE, operation, EVERYBODY, partial(measure, operation))
 
 
 def durable(bench: Bench) -> None:
@@ -64,7 +65,7 @@ def durable(bench: Bench) -> None:
         bench.starters[DURABLE] = partial(
             start_node, "--store", "disk", "--data-dir", str(Path(directory) / "data"), handlers=1
         )
-        bench.alternate(row, "PUT", [(DURABLE, measure)])
+        bench.alternate(row, "PUT", [DURABLE], measure)
         bench.end(DURABLE)
 
 
@@ -72,10 +73,6 @@ def filesystem_of(path: Path) -> str:
     """The type of the file system that holds `path`."""
     mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     return next((mounts[place] for place in (path, *path.parents) if place in mounts), "unknown")
-
-
-def _everybody(measure: Measure) -> list[tuple[str, Measure]]:
-    return [(name, measure) for name in (ONE_HANDLER, WHOLE_NODE, REFERENCE, OBVIOUS_PYTHON, OBVIOUS_RAY)]
 
 
 def _operations(bench: Bench, server: Server, operation: str, *, connections: int) -> dict[str, Any]:

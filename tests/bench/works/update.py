@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,7 +27,8 @@ METRICS_TIMEOUT_S = 10.0
 def update(bench: Bench) -> None:
     """Everybody reads; then one does not."""
 
-    def measure(encodings: tuple[str, ...], server: Server) -> Sample:
+    def measure(server: Server) -> Sample:
+        encodings = ENCODINGS[server.name]
         with python_dialog(
             "subscribers",
             *("--url", server.url, "--subscribers", SUBSCRIBERS, "--encodings", ",".join(encodings)),
@@ -50,7 +50,7 @@ def update(bench: Bench) -> None:
             figures["encodings per encoding, each process"] = (encoded - encoded_before) / once_each
         return Sample(figures)
 
-    bench.alternate(UPDATE, "updates", [(name, partial(measure, encodings)) for name, encodings in ENCODINGS.items()])
+    bench.alternate(UPDATE, "updates", tuple(ENCODINGS), measure)
     if ("encodings per encoding, each process", WHOLE_NODE) not in bench.results.of(UPDATE).series:
         bench.results.of(UPDATE).note(f"the node has no metric {ENCODED_METRIC}_total: encodings cannot be counted")
 
