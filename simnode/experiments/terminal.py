@@ -37,6 +37,9 @@ COLUMNS = {
     "heap": "in heap\nMiB",
 }
 
+REFRESH_HZ = 4
+"""Drawing takes time from what is measured."""
+
 WIDEST = 400
 """Columns of characters that no table needs."""
 
@@ -55,7 +58,13 @@ class ProgressBars:
     def __init__(self, scenario: Scenario, console: Console) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._console = console
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=REFRESH_HZ,
+        )
         self._all = self._progress.add_task("all phases", total=len(scenario.modes) * scenario.phases_of_a_mode)
         self._current: TaskID | None = None
 

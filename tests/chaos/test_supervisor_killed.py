@@ -24,11 +24,14 @@ STOP_TIMEOUT_S = 10.0
 
 @pytest.fixture(scope="module")
 def killed() -> Iterator[tuple[Path, Path, set[int]]]:
-    """The run directory, Ray's directory and the processes of a node whose supervisor got SIGKILL."""
+    """The run directory, Ray's directory and our processes of a node whose supervisor got SIGKILL.
+
+    Ray's own agents are left out: they linger for a minute, looking for a control store that is gone.
+    """
     with live_node() as doomed:
         with FrameClient(doomed.url) as client:
             client.ask(put_of(counting_bytes(8 * MIB)))
-        processes = children_of(doomed.pid)
+        processes = set(map(doomed.pid_of, SLOTS))
         ray_dir = (doomed.run_dir / "ray").resolve()
         assert ray_dir.is_dir()
         os.kill(doomed.pid, signal.SIGKILL)
@@ -44,7 +47,6 @@ def successor(killed: tuple[Path, Path, set[int]]) -> Iterator[LiveNode]:
 
 
 def test_processes_of_a_killed_supervisor_end_by_themselves(killed: tuple[Path, Path, set[int]]) -> None:
-    assert len(killed[2]) >= len(SLOTS)
     wait_until("the processes end", lambda: not any(map(is_running, killed[2])), timeout_s=30)
 
 

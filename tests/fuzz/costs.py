@@ -20,7 +20,8 @@ SPARE_BYTES = 320 * 1024
 """… this: for texts of errors, and for the few tiny objects that any message may have."""
 
 CALLS_PER_BYTE = 4
-"""Functions called, Python's and C's, for each byte of the input, and besides …"""
+"""Python functions called for each byte of the input (C's are not counted: a fuzzer's instrumentation
+is made of them), and besides …"""
 
 SPARE_CALLS = 5_000
 """… this."""
@@ -60,7 +61,7 @@ def cost_of(decode: Callable[[], Any], refusal: type[Exception]) -> Cost:
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal calls
-        calls += event in ("call", "c_call")
+        calls += event == "call"
 
     sys.setprofile(count)
     try:

@@ -90,7 +90,7 @@ export class Connection {
   }
 
   close() {
-    this.socket.close();
+    this.socket.close(1000);
     return this.closed;
   }
 }
