@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from simnode.live.payloads import Payload
-from simnode.live.requests import whole
+from simnode.live.payloads import Payload, whole
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec.base import Codec, Encoding
 from simnode.protocol.messages.contracts import Delta, State

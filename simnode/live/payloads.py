@@ -79,3 +79,9 @@ def to_payload(blob: Blob) -> Payload:
 def payload_nbytes(payload: Payload) -> int:
     """How long it is."""
     return len(payload) if isinstance(payload, bytes) else payload[2] - payload[1]
+
+
+def whole(extents: list[Blob]) -> Blob:
+    """A stored value, which the store keeps in one extent at most."""
+    assert len(extents) <= 1
+    return extents[0] if extents else Blob()

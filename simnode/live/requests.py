@@ -13,15 +13,19 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from simnode.live import store
+from simnode.live.backend import Backend
 from simnode.live.link import LinkLost, LinkRefusal
-from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
-from simnode.live.stats import kind_of
+from simnode.live.payloads import INLINE_BYTES, Lease, to_payload, whole
+from simnode.live.pulse import Pulse
+from simnode.live.stats import HandlerStats, kind_of
+from simnode.live.subscribers import Subscriber, Subscribers
 from simnode.node.delegates import echo
 from simnode.node.runtime import ReplaceRuntime, UpdateRefused, check_state_size
 from simnode.protocol.blob import Blob
+from simnode.protocol.connection import ServerConnection
 from simnode.protocol.events import RequestReceived
 from simnode.protocol.keys import code_hash, contract_key, delegate_key
 from simnode.protocol.limits import MAX_STATE_SIZE
@@ -59,14 +63,12 @@ from simnode.protocol.messages.responses import (
     HostResult,
     NotFound,
     PutResponse,
+    QueryResponse,
     SubscribeResponse,
     UpdateResponse,
 )
 from simnode.storage.errors import IndexFailure, SegmentGone
 from simnode.storage.reader import StoredState
-
-if TYPE_CHECKING:
-    from simnode.live.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -94,16 +96,56 @@ class Answer:
     stored: StoredState | None = None
 
 
+class Client(Subscriber, Protocol):
+    """Who asks: a `session.Session`."""
+
+    connection: ServerConnection | None
+    is_authorized: bool
+
+    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+        """Answers a request."""
+
+    def requests_answered(self) -> None:
+        """Fewer requests wait than before."""
+
+    def authenticate(self, token: str) -> None:
+        """Judges a token."""
+
+    def close(self) -> None:
+        """Ends the connection after what is due."""
+
+    def flush_late(self, instance: bytes) -> None:
+        """A notification that was put off goes out now."""
+
+    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
+        """Answers a node query."""
+
+
 class Requests:
     """The requests of one client.
 
     Args:
-        session: the client.
+        client: who asks.
+        backend: what lies behind it.
+        subscribers: of the process.
+        stats: of the process.
+        max_subscriptions: of one client.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._handler = session.handler
+    def __init__(
+        self,
+        client: Client,
+        *,
+        backend: Backend,
+        subscribers: Subscribers,
+        stats: HandlerStats,
+        max_subscriptions: int,
+    ) -> None:
+        self._client = client
+        self._backend = backend
+        self._subscribers = subscribers
+        self._stats = stats
+        self._max_subscriptions = max_subscriptions
         self._runtime = ReplaceRuntime()
         #: contracts and delegates that a request is being carried out for, with the requests that wait for it
         self._busy: dict[bytes, deque[tuple[RequestReceived, float]]] = {}
@@ -114,7 +156,7 @@ class Requests:
 
     def begin(self, event: RequestReceived) -> None:
         """Carries a request out as soon as its turn comes."""
-        received_at = self._handler.now()
+        received_at = Pulse.now()
         self.in_hand += 1
         subject = event.subject
         if subject is None:
@@ -173,27 +215,27 @@ class Requests:
                 return
 
     def _answer(self, event: RequestReceived, received_at: float, answer: Answer | None) -> None:
-        session = self._session
-        connection = session.connection
+        client = self._client
+        connection = client.connection
         assert connection is not None
         self.in_hand -= 1
         kind = kind_of(event.request)
         encoding = connection.codec.encoding
-        stats = self._handler.stats
+        stats = self._stats
         if answer is None:
             connection.forget(event.ticket)
             stats.requests[kind, encoding.value, "ok"].inc()
         else:
-            stats.request_answered(kind, encoding, answer.outcome, self._handler.now() - received_at)
-            session.respond(event.ticket, answer.result, token=answer.stored)
-        session.requests_answered()
+            stats.request_answered(kind, encoding, answer.outcome, Pulse.now() - received_at)
+            client.respond(event.ticket, answer.result, token=answer.stored)
+        client.requests_answered()
 
     # ---- each request ------------------------------------------------------------------------
 
     def _step(self, event: RequestReceived) -> Answer | Awaitable[Answer] | None:
         """An answer, a way to get one, or None where there is none to give."""
         request = event.request
-        if not self._session.is_authorized and not isinstance(request, Authenticate | Disconnect | Close):
+        if not self._client.is_authorized and not isinstance(request, Authenticate | Disconnect | Close):
             raise Refusal(Unhandled(cause="not authenticated: present a valid token first"), outcome="refused")
         match request:
             case Get(subscribe=False):
@@ -209,10 +251,10 @@ class Requests:
             case RegisterDelegate() | UnregisterDelegate() | ApplicationMessages():
                 return self._delegate(request)
             case Authenticate(token=token):
-                self._session.authenticate(token)
+                self._client.authenticate(token)
                 return None
             case Disconnect() | Close():
-                self._session.close()
+                self._client.close()
                 return None
             case _:
                 return self._query(request)
@@ -243,8 +285,8 @@ class Requests:
         return Answer(SubscribeResponse(key=key, subscribed=True))
 
     async def _add_subscription(self, contract: bytes, *, takes_deltas: bool) -> ContractKey:
-        session, handler = self._session, self._handler
-        subscription = session.subscriptions.get(contract)
+        client = self._client
+        subscription = client.subscriptions.get(contract)
         if subscription is not None:
             subscription.takes_deltas = takes_deltas or subscription.takes_deltas
             stored = self._read(contract)
@@ -254,11 +296,11 @@ class Requests:
         self._check_client_cap(contract)
         if self._is_abandoned:
             raise Refusal(SubscribeError(key=ContractKey(contract, NO_CODE), cause="the client is gone"))
-        handler.subscribe(session, contract, takes_deltas=takes_deltas)
+        self._subscribers.begin(client, contract, takes_deltas=takes_deltas)
         try:
             code, version = await self._ask_store("subscribe", contract)
         except Refusal as refusal:
-            handler.forget_subscription(session, contract)
+            self._subscribers.refused(client, contract)
             match refusal.kind:
                 case MissingContract():
                     raise
@@ -267,13 +309,13 @@ class Requests:
                         SubscribeError(key=ContractKey(contract, NO_CODE), cause=cause), outcome="refused"
                     ) from refusal
             raise
-        handler.subscribed(session, contract, version)
+        self._subscribers.agreed(client, contract, version)
         return ContractKey(contract, code)
 
     def _check_client_cap(self, contract: bytes) -> None:
-        cap = self._handler.settings.caps.per_client
-        if len(self._session.subscriptions) >= cap:
-            cause = f"client has {len(self._session.subscriptions)} subscriptions, maximum is {cap}"
+        cap = self._max_subscriptions
+        if len(self._client.subscriptions) >= cap:
+            cause = f"client has {len(self._client.subscriptions)} subscriptions, maximum is {cap}"
             raise Refusal(SubscribeError(key=ContractKey(contract, NO_CODE), cause=cause), outcome="refused")
 
     async def _put(self, event: RequestReceived, request: Put) -> Answer:
@@ -287,12 +329,12 @@ class Requests:
         except UpdateRefused as refusal:
             raise Refusal(PutError(key=key, cause=str(refusal))) from refusal
         request = await self._in_segment(event.message, request)
-        session, handler = self._session, self._handler
+        client = self._client
         # nobody would end the subscription of a client that went while its code was hashed
-        subscribe = request.subscribe and key.instance not in session.subscriptions and not self._is_abandoned
+        subscribe = request.subscribe and key.instance not in client.subscriptions and not self._is_abandoned
         if subscribe:
             self._check_client_cap(key.instance)
-            handler.subscribe(session, key.instance, takes_deltas=False)
+            self._subscribers.begin(client, key.instance, takes_deltas=False)
         contract = request.contract
         try:
             version, adopted, subscribed, why_not = await self._ask_store(
@@ -302,17 +344,17 @@ class Requests:
             )
         except Refusal as refusal:
             if subscribe:
-                handler.forget_subscription(session, key.instance)
+                self._subscribers.refused(client, key.instance)
             if isinstance(refusal.kind, OperationError):
                 raise Refusal(PutError(key=key, cause=refusal.kind.cause)) from refusal
             raise
         _settle(request.state, adopted)
         if subscribe and not subscribed:
-            handler.forget_subscription(session, key.instance)
+            self._subscribers.refused(client, key.instance)
             raise Refusal(SubscribeError(key=key, cause=why_not), outcome="refused")
         if subscribe:
-            handler.subscribed(session, key.instance, version)
-        session.flush_late(key.instance)
+            self._subscribers.agreed(client, key.instance, version)
+        client.flush_late(key.instance)
         return Answer(PutResponse(key=key))
 
     async def _check_key(self, contract: ContractContainer) -> None:
@@ -351,7 +393,7 @@ class Requests:
                     raise
             raise Refusal(UpdateError(key=key, cause=cause)) from refusal
         _settle(merge.parts[0], adopted)
-        self._session.flush_late(key.instance)
+        self._client.flush_late(key.instance)
         return Answer(UpdateResponse(key=key, summary=Blob(summary)))
 
     async def _delegate(self, request: RegisterDelegate | UnregisterDelegate | ApplicationMessages) -> Answer:
@@ -366,27 +408,27 @@ class Requests:
                 await self._ask_store("unregister_delegate", key.key)
                 return Answer(DelegateResponse(key=key, values=()))
             case ApplicationMessages(key=key, inbound=inbound):
-                if self._handler.index.delegate(key.key) is None:
+                if self._backend.index.delegate(key.key) is None:
                     raise Refusal(MissingDelegate(key=key), outcome="not_found")
                 return Answer(DelegateResponse(key=key, values=echo(inbound)))
 
     async def _query(self, request: ClientRequest) -> Answer:
         assert isinstance(request, NodeQuery)
         counts = await self._ask_store("subscriptions")
-        return Answer(self._handler.diagnose(request, {bytes(contract): count for contract, count in counts}))
+        return Answer(self._client.diagnose(request, {bytes(contract): count for contract, count in counts}))
 
     # ---- help --------------------------------------------------------------------------------
 
     def _read(self, contract: bytes, *, with_code: bool = False) -> StoredState | None:
         try:
-            return self._handler.contracts.state(contract, with_code=with_code)
+            return self._backend.contracts.state(contract, with_code=with_code)
         except (IndexFailure, SegmentGone) as failure:
             raise Refusal(OperationError(cause=f"the store cannot be read: {failure}")) from failure
 
     async def _ask_store(self, method: str, *args: Any) -> Any:
         """Calls the store; its refusals become the protocol's errors."""
         try:
-            return await self._handler.store.call(method, *args)
+            return await self._backend.store.call(method, *args)
         except LinkLost as lost:
             raise Refusal(NodeUnavailable(), outcome="unavailable") from lost
         except LinkRefusal as refusal:
@@ -403,19 +445,13 @@ class Requests:
         if message.origin is not None or len(message) <= INLINE_BYTES:
             return request
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._handler.lease(len(message), future.set_result)
+        self._backend.lease(len(message), future.set_result)
         sink = await future
         if not isinstance(sink, Lease):
             raise Refusal(OperationError(cause=sink.reason))
         sink.write(0, message.view)
-        assert self._session.connection is not None
-        return self._session.connection.codec.decode_request(sink.finish(len(message)))
-
-
-def whole(extents: list[Blob]) -> Blob:
-    """A stored value, which the store keeps in one extent at most."""
-    assert len(extents) <= 1
-    return extents[0] if extents else Blob()
+        assert self._client.connection is not None
+        return self._client.connection.codec.decode_request(sink.finish(len(message)))
 
 
 def _settle(part: Blob, adopted: str | None) -> None:

@@ -7,6 +7,7 @@ figures mean something: the heap it takes is the strategy's, not ours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from simnode.protocol.blob import Rope
@@ -43,9 +44,22 @@ def _holding(whole: Rope, chunks: list[Rope]) -> Iterator[Rope]:
     del whole
 
 
-MODES: Final[Mapping[str, Framing]] = {
-    "single": frame_single,
-    "collected": frame_collected,
-    "lazy": frame_lazy,
-    "mapped": frame_mapped,
+@dataclass(frozen=True, slots=True)
+class ResponseMode:
+    """A way to send.
+
+    Attributes:
+        framing: how a large response becomes messages.
+        chunks: whether it goes in chunks to a client that asked for them.
+    """
+
+    framing: Framing
+    chunks: bool = True
+
+
+MODES: Final[Mapping[str, ResponseMode]] = {
+    "single": ResponseMode(frame_single, chunks=False),
+    "collected": ResponseMode(frame_collected),
+    "lazy": ResponseMode(frame_lazy),
+    "mapped": ResponseMode(frame_mapped),
 }

@@ -7,13 +7,17 @@ reassembly service, requests go to `requests.Requests`, changes become notificat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from simnode.live.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted
+from simnode.live.backend import Backend
+from simnode.live.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted, AccessRules
 from simnode.live.notices import Notice
+from simnode.live.pulse import Pulse
 from simnode.live.requests import Requests
-from simnode.live.stats import Backlog
+from simnode.live.response_modes import MODES
+from simnode.live.settings import NodeSettings
+from simnode.live.stats import Backlog, HandlerStats
+from simnode.live.subscribers import Subscribers, Subscription
 from simnode.live.websocket import WebSocket
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import codec_for
@@ -21,13 +25,11 @@ from simnode.protocol.connection import ServerConnection
 from simnode.protocol.errors import ReassemblyErrorKind
 from simnode.protocol.events import ChunkRefused, MessageRefused, RequestReceived, SinkRequested, StreamCompleted
 from simnode.protocol.messages.error_kinds import Unhandled
-from simnode.protocol.messages.responses import Err, HostResult
+from simnode.protocol.messages.requests import NodeQuery
+from simnode.protocol.messages.responses import Err, HostResult, QueryResponse
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import Sink, SinkRefused
 from simnode.storage.reader import StoredState
-
-if TYPE_CHECKING:
-    from simnode.live.handler import ConnectionHandler
 
 BEHIND_BYTES = 512 * 1024
 """A subscriber with more than this still due gets the newest state later instead of each change now."""
@@ -39,19 +41,17 @@ NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
 
 
-@dataclass(slots=True)
-class Subscription:
-    """What a client has been told of a contract.
+class Host(Protocol):
+    """The process that a session lives in."""
 
-    Attributes:
-        takes_deltas: whether it gave a summary.
-        version: of the row it was told last; None until the store has agreed to the subscription.
-        newest: version that others were told of while the store was asked.
-    """
+    def session_opened(self, session: Session) -> None:
+        """Its upgrade is done."""
 
-    takes_deltas: bool
-    version: int | None = None
-    newest: int = 0
+    def session_lost(self, session: Session, reason: str) -> None:
+        """It is over; `reason` is of the metric's closed set."""
+
+    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
+        """Answers a node query from what the process can see."""
 
 
 class Session:
@@ -59,35 +59,60 @@ class Session:
 
     Args:
         websocket: its socket.
-        handler: the process it is connected to.
+        settings: of the node.
+        rules: who may connect.
+        backend: what lies behind the client.
+        subscribers: of the process.
+        stats: of the process.
+        host: the process.
     """
 
-    def __init__(self, websocket: WebSocket, handler: ConnectionHandler) -> None:
-        self.websocket = websocket
-        self.handler = handler
+    def __init__(
+        self,
+        websocket: WebSocket,
+        *,
+        settings: NodeSettings,
+        rules: AccessRules,
+        backend: Backend,
+        subscribers: Subscribers,
+        stats: HandlerStats,
+        host: Host,
+    ) -> None:
+        self._websocket = websocket
+        self._settings = settings
+        self._rules = rules
+        self._backend = backend
+        self._subscribers = subscribers
+        self._stats = stats
+        self._host = host
+        #: there once the upgrade is done
         self.connection: ServerConnection | None = None
         #: contract -> what it was told
         self.subscriptions: dict[bytes, Subscription] = {}
+        self.is_authorized = True
         #: contracts that changed while it was behind
         self._late: dict[bytes, None] = {}
-        self._requests = Requests(self)
-        self._backlog = Backlog(handler.stats)
+        self._requests = Requests(
+            self, backend=backend, subscribers=subscribers, stats=stats, max_subscriptions=settings.caps.per_client
+        )
+        self._backlog = Backlog(stats)
+        #: bytes in the heap of messages that were handed to the socket and not taken whole
+        self._held_unsent = 0
         self._is_paused_for_requests = False
-        self.is_authorized = True
 
     # ---- websocket.Application ---------------------------------------------------------------
 
     def opened(self, accepted: Accepted) -> None:
-        handler = self.handler
+        settings = self._settings
+        mode = MODES[settings.response_mode]
         self.connection = ServerConnection(
             codec=codec_for(accepted.encoding),
-            streaming=accepted.streaming or handler.settings.always_chunk,
-            limits=handler.settings.limits,
-            framing=handler.framing,
+            streaming=mode.chunks and (accepted.streaming or settings.always_chunk),
+            limits=settings.limits,
+            framing=mode.framing,
         )
-        handler.session_opened(self)
-        rules = handler.access_rules
-        if rules.tokens:
+        self._host.session_opened(self)
+        if self._rules.tokens:
             self.is_authorized = False
             if accepted.token is not None:
                 self.authenticate(accepted.token)
@@ -104,7 +129,7 @@ class Session:
         self._take_events()
 
     def room_needed(self, nbytes: int) -> None:
-        self.handler.lease(nbytes, self._provide_room)
+        self._backend.lease(nbytes, self._provide_room)
 
     def next_message(self) -> OutgoingMessage | None:
         connection = self.connection
@@ -116,7 +141,8 @@ class Session:
             self._notify_late(next(iter(self._late)))
             message = connection.next_message()
         if message is not None:
-            stats = self.handler.stats
+            stats = self._stats
+            self._held_unsent += message.held_bytes
             stats.messages_out.inc()
             stats.bytes_out.inc(len(message.data))
             if connection.outbox.due_chunks < chunks:
@@ -126,7 +152,9 @@ class Session:
         return message
 
     def sent(self) -> None:
-        self.note_outbound()
+        if not self._websocket.unsent_bytes:
+            self._held_unsent = 0
+        self._note_outbound()
 
     def message_sent(self, token: object) -> None:
         if isinstance(token, StoredState | Notice):
@@ -135,16 +163,16 @@ class Session:
     def lost(self, reason: str) -> None:
         if self.connection is None:
             if reason:
-                self.handler.refused(reason)
+                self._stats.refused[(reason,)].inc()
             return
-        now_s = self.handler.now()
-        self.handler.stats.streams["inbound", "aborted"].inc(len(self.connection.reassembly))
-        self.handler.stats.streams["outbound", "aborted"].inc(self.connection.outbox.streams)
+        self._stats.streams["inbound", "aborted"].inc(len(self.connection.reassembly))
+        self._stats.streams["outbound", "aborted"].inc(self.connection.outbox.streams)
         for token in self.connection.connection_lost():
             self.message_sent(token)
-        self._backlog.clear(now_s)
+        self._backlog.clear(Pulse.now())
         self._requests.abandon()
-        self.handler.session_lost(self, reason)
+        self._subscribers.gone(self)
+        self._host.session_lost(self, reason)
 
     # ---- for the requests --------------------------------------------------------------------
 
@@ -152,23 +180,27 @@ class Session:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
         self.connection.send_response(ticket, result, token=token)
-        self.note_outbound()
-        self.websocket.send_soon()
+        self._note_outbound()
+        self._websocket.send_soon()
 
     def authenticate(self, token: str) -> None:
         """Judges a token; a wrong one is told and the connection ends."""
         assert self.connection is not None
-        rules = self.handler.access_rules
+        rules = self._rules
         if not rules.tokens or rules.is_valid_token(token):
             self.is_authorized = True
             return
         self.is_authorized = False
         self.connection.send_unsolicited(Err(Unhandled(cause=AUTH_TOKEN_INVALID)))
-        self.websocket.close(CLOSE_AUTH_TOKEN_INVALID, "AUTH_TOKEN_INVALID", label="unauthorized")
+        self._websocket.close(CLOSE_AUTH_TOKEN_INVALID, "AUTH_TOKEN_INVALID", label="unauthorized")
 
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "", *, label: str = "requested") -> None:
         """Ends the connection after what is due."""
-        self.websocket.close(code, reason, label=label)
+        self._websocket.close(code, reason, label=label)
+
+    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
+        """Answers a node query."""
+        return self._host.diagnose(query, subscribers)
 
     def flush_late(self, instance: bytes) -> None:
         """A notification that was put off goes out now: a reply about the same contract follows."""
@@ -188,9 +220,9 @@ class Session:
             return
         if instance in self._late or self.connection.outbox.due_bytes > BEHIND_BYTES:
             if instance in self._late:
-                self.handler.stats.notifications_coalesced.inc()
+                self._stats.notifications_coalesced.inc()
             self._late[instance] = None
-            self.websocket.send_soon()
+            self._websocket.send_soon()
             return
         self._notify(instance, notice)
 
@@ -204,35 +236,35 @@ class Session:
             connection.handle_deadline(now_s)
             self._take_events()
 
-    def slowest_stream(self, now_s: float) -> tuple[int, float] | None:
+    def slowest_stream(self) -> tuple[int, float] | None:
         """The id and the bytes per second of this client's slowest incomplete stream."""
-        return None if self.connection is None else self.connection.reassembly.slowest_stream(now_s)
+        return None if self.connection is None else self.connection.reassembly.slowest_stream(Pulse.now())
 
     def abort_stream(self, stream_id: int, reason: str) -> None:
         """Gives a stream's room back; the client is told."""
         assert self.connection is not None
-        self.connection.abort_stream(stream_id, reason, self.handler.now())
+        self.connection.abort_stream(stream_id, reason, Pulse.now())
         self._take_events()
 
-    def note_outbound(self) -> None:
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _note_outbound(self) -> None:
         """Keeps the backlog's figures exact."""
         connection = self.connection
         if connection is not None:
             outbox = connection.outbox
             self._backlog.note_outbound(
                 outbox.due_chunks,
-                outbox.due_bytes + self.websocket.unsent_bytes,
-                outbox.held_bytes,
-                self.handler.now(),
+                outbox.due_bytes + self._websocket.unsent_bytes,
+                outbox.held_bytes + self._held_unsent,
+                Pulse.now(),
             )
-
-    # ---- inside ------------------------------------------------------------------------------
 
     def _receive(self, message: Blob) -> None:
         connection = self.connection
         assert connection is not None
-        now_s = self.handler.now()
-        stats = self.handler.stats
+        now_s = Pulse.now()
+        stats = self._stats
         stats.messages_in.inc()
         stats.bytes_in.inc(len(message))
         connection.receive_message(message, now_s)
@@ -247,26 +279,26 @@ class Session:
                     self._requests.begin(event)
                     self._limit_requests()
                 case SinkRequested(stream_id=stream_id, nbytes=nbytes):
-                    self.websocket.pause()
-                    self.handler.lease(nbytes, self._sink_provider(stream_id))
+                    self._websocket.pause()
+                    self._backend.lease(nbytes, self._sink_provider(stream_id))
                 case StreamCompleted():
-                    self.handler.stats.streams["inbound", "completed"].inc()
+                    self._stats.streams["inbound", "completed"].inc()
                 case ChunkRefused(kind=kind, stream_killed=killed):
                     self._count_refused_chunk(kind, killed)
-                    self.note_outbound()
+                    self._note_outbound()
                 case MessageRefused():
-                    self.note_outbound()
-                    self.handler.stats.requests["undecodable", connection.codec.encoding.value, "error"].inc()
+                    self._note_outbound()
+                    self._stats.requests["undecodable", connection.codec.encoding.value, "error"].inc()
                 case _:
                     raise AssertionError(f"a server has no {event}")
         reassembly = connection.reassembly
         if reassembly.backlog_chunks != self._backlog.chunks_in:
-            self._backlog.note_inbound(reassembly.backlog_chunks, reassembly.backlog_bytes, self.handler.now())
+            self._backlog.note_inbound(reassembly.backlog_chunks, reassembly.backlog_bytes, Pulse.now())
         if connection.outbox:
-            self.websocket.send_soon()
+            self._websocket.send_soon()
 
     def _count_refused_chunk(self, kind: ReassemblyErrorKind, killed: bool) -> None:
-        stats = self.handler.stats
+        stats = self._stats
         stats.reassembly_errors[(kind.value,)].inc()
         if killed:
             outcome = {ReassemblyErrorKind.EXPIRED: "expired", ReassemblyErrorKind.OUT_OF_BUDGET: "refused"}
@@ -277,14 +309,14 @@ class Session:
             connection = self.connection
             assert connection is not None
             if stream_id in connection.reassembly:  # else it expired, or the connection was lost meanwhile
-                connection.provide_sink(stream_id, sink, self.handler.now())
+                connection.provide_sink(stream_id, sink, Pulse.now())
                 self._take_events()
-            self.websocket.resume()
+            self._websocket.resume()
 
         return provide
 
     def _provide_room(self, sink: Sink | SinkRefused) -> None:
-        self.websocket.provide_room(None if isinstance(sink, SinkRefused) else sink)
+        self._websocket.provide_room(None if isinstance(sink, SinkRefused) else sink)
 
     def _limit_requests(self) -> None:
         """Stops reading while too many requests wait, unless that would leave an admitted stream unfinished."""
@@ -293,18 +325,18 @@ class Session:
         if self._requests.in_hand >= MAX_REQUESTS_IN_HAND and not len(connection.reassembly):
             if not self._is_paused_for_requests:
                 self._is_paused_for_requests = True
-                self.websocket.pause()
+                self._websocket.pause()
 
     def requests_answered(self) -> None:
         """Reads on when few enough requests wait."""
         if self._is_paused_for_requests and self._requests.in_hand < MAX_REQUESTS_IN_HAND // 2:
             self._is_paused_for_requests = False
-            self.websocket.resume()
+            self._websocket.resume()
 
     def _notify_late(self, instance: bytes) -> None:
         """Sends the newest state in place of every change that was put off."""
         del self._late[instance]
-        notice = self.handler.notice_of(instance)
+        notice = self._backend.notice_of(instance)
         if notice is not None:
             self._notify(instance, notice)
             notice.release()
@@ -321,6 +353,6 @@ class Session:
         subscription.version = notice.version
         notification, encoded = notice.encoded_for(connection.codec, as_delta=follows and subscription.takes_deltas)
         connection.send_notification(notification, encoded=encoded, token=notice.take())
-        self.handler.stats.notifications_sent.inc()
-        self.note_outbound()
-        self.websocket.send_soon()
+        self._stats.notifications_sent.inc()
+        self._note_outbound()
+        self._websocket.send_soon()

@@ -46,14 +46,15 @@ class FrameWriter:
     __slots__ = (
         "_control",
         "_fragments",
+        "_fragments_left",
         "_last",
         "_next_message",
+        "_offered_bytes",
         "_parts",
         "_sent",
         "_sock",
         "_tokens",
         "sent_bytes",
-        "unsent_bytes",
     )
 
     def __init__(
@@ -76,7 +77,9 @@ class FrameWriter:
         #: whose messages end in `_parts`
         self._tokens: list[object] = []
         #: bytes in `_parts`
-        self.unsent_bytes = 0
+        self._offered_bytes = 0
+        #: payload bytes of `_fragments` that are not in `_parts` yet
+        self._fragments_left = 0
         #: bytes the socket took, over the connection's life
         self.sent_bytes = 0
 
@@ -91,6 +94,7 @@ class FrameWriter:
     def end_data(self) -> None:
         """No data frame begins after this: RFC 6455 allows none behind a close frame."""
         self._fragments = None
+        self._fragments_left = 0
         self._next_message = _nothing
 
     def send(self) -> Sent:
@@ -111,6 +115,11 @@ class FrameWriter:
             if self.sent_bytes - before >= TURN_BYTES:
                 return Sent.TURN_OVER
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that were handed out by `next_message` and that the socket has not taken."""
+        return self._offered_bytes + self._fragments_left
+
     def tokens(self) -> list[object]:
         """The tokens of messages that were handed to the socket and not taken whole."""
         return [token for token in self._tokens if token is not None]
@@ -118,7 +127,7 @@ class FrameWriter:
     # ---- inside ------------------------------------------------------------------------------
 
     def _gather(self) -> bool:
-        while self.unsent_bytes < GATHERED_BYTES and len(self._parts) < GATHERED_PARTS:
+        while self._offered_bytes < GATHERED_BYTES and len(self._parts) < GATHERED_PARTS:
             if self._control:
                 self._add(self._control.popleft())
                 continue
@@ -126,6 +135,7 @@ class FrameWriter:
                 fragment = next(self._fragments, None)
                 if fragment is not None:
                     data, is_last = fragment
+                    self._fragments_left -= len(data)
                     self._add_frame(CONT, data, fin=is_last)
                     continue
                 self._fragments = None
@@ -148,22 +158,23 @@ class FrameWriter:
         pieces = _marking_last(message.cut(PIECE_BYTES))
         first, is_last = next(pieces)
         self._fragments = pieces
+        self._fragments_left = len(message) - len(first)
         self._add_frame(BINARY, first, fin=is_last)
 
     def _add_frame(self, opcode: int, data: Rope, *, fin: bool) -> None:
         self._add(frame_header(opcode, len(data), fin=fin))
         self._parts.extend(data.parts)
-        self.unsent_bytes += len(data)
+        self._offered_bytes += len(data)
 
     def _add(self, data: bytes) -> None:
         self._parts.append(data)
-        self.unsent_bytes += len(data)
+        self._offered_bytes += len(data)
 
     def _take_off(self, nbytes: int) -> None:
         self.sent_bytes += nbytes
-        self.unsent_bytes -= nbytes
+        self._offered_bytes -= nbytes
         parts = self._parts
-        if not self.unsent_bytes:
+        if not self._offered_bytes:
             parts.clear()
             if self._fragments is None and self._tokens:
                 tokens, self._tokens = self._tokens, []

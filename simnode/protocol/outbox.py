@@ -118,11 +118,13 @@ class OutgoingMessage:
     Attributes:
         token: the parcel's when this is its last message, else None.
         ends_stream: whether it is the last chunk of a stream.
+        held_bytes: the parcel's when this is its last message, else 0: freed when this is sent.
     """
 
     data: Rope
     token: object = None
     ends_stream: bool = False
+    held_bytes: int = 0
 
 
 class Outbox:
@@ -314,7 +316,7 @@ class Outbox:
         self._leave(ticket)
         if parcel.is_stream:
             self._activate()
-        return OutgoingMessage(data, parcel.token, ends_stream=parcel.is_stream)
+        return OutgoingMessage(data, parcel.token, ends_stream=parcel.is_stream, held_bytes=parcel.held_bytes)
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.close()

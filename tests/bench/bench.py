@@ -59,11 +59,11 @@ class Effort:
 
 SLOWNESS = {OBVIOUS_RAY: 4}
 
-FULL = Effort(rounds=3, seconds=1.0, counts={1: 100, 8: 20, 50: 5}, cpu_count=20, updates=4)
+FULL = Effort(rounds=3, seconds=1.0, counts={1: 300, 8: 50, 50: 8}, cpu_count=20, updates=4)
 QUICK = Effort(
     rounds=1,
     seconds=0.5,
-    counts={1: 30, 8: 5, 50: 2},
+    counts={1: 100, 8: 20, 50: 4},
     cpu_count=10,
     updates=2,
     without=frozenset({OBVIOUS_PYTHON, OBVIOUS_RAY}),

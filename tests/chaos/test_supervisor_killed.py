@@ -20,6 +20,7 @@ from tests.support.vectors import counting_bytes
 from tests.support.wire import ConnectionEnded, FrameClient, get_of, put_of
 
 STOP_TIMEOUT_S = 10.0
+GOING_AWAY = 1001
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +80,19 @@ def test_sigterm_under_load_ends_everything_within_ten_seconds(successor: LiveNo
     busy.wait(30)
     stalled = FrameClient(f"{node.url}?streaming=true", receive_buffer_bytes=4096)
     stalled.send(get_of(put_of(b"", params=b"load-0").contract.key))
+    idle = FrameClient(node.url)
     processes = children_of(node.pid)
     ray_dir = (node.run_dir / "ray").resolve()
     began = time.monotonic()
     code = node.terminate()
     took = time.monotonic() - began
+    assert idle.closed().code == GOING_AWAY
     over.set()
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-    stalled.sock.close()
+    for client in (stalled, idle):
+        client.sock.close()
     assert code == 0
     assert took < STOP_TIMEOUT_S
     assert not node.run_dir.exists()
@@ -96,10 +100,3 @@ def test_sigterm_under_load_ends_everything_within_ten_seconds(successor: LiveNo
     assert not {pid for pid in processes if is_running(pid)}
     with pytest.raises(ConnectionRefusedError):
         FrameClient(node.url)
-
-
-def test_idle_clients_are_told_that_the_node_goes_away() -> None:
-    with live_node() as node, FrameClient(node.url) as client:
-        node.process.terminate()
-        assert client.closed().code == 1001
-        assert node.process.wait(STOP_TIMEOUT_S) == 0

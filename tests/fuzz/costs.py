@@ -19,11 +19,11 @@ takes 8 bytes in native encoding, and as an object in a tuple 290), and besides 
 SPARE_BYTES = 320 * 1024
 """… this: for texts of errors, and for the few tiny objects that any message may have."""
 
-CALLS_PER_BYTE = 4
+CALLS_PER_BYTE = 3
 """Python functions called for each byte of the input (C's are not counted: a fuzzer's instrumentation
 is made of them), and besides …"""
 
-SPARE_CALLS = 5_000
+SPARE_CALLS = 2_000
 """… this."""
 
 

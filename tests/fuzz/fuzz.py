@@ -17,7 +17,8 @@ with atheris.instrument_imports(include=["simnode.protocol"]):
 def main() -> None:
     """Does not return: libFuzzer ends the process."""
     target, *options = sys.argv[1:]
-    atheris.Setup([sys.argv[0], *options], TARGETS[target].check)
+    ourselves = f"{sys.executable} -m tests.fuzz.fuzz {target}"  # what libFuzzer has a shell run again, to merge
+    atheris.Setup([ourselves, *options], TARGETS[target].check)
     atheris.Fuzz()
 
 

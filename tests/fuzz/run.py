@@ -102,8 +102,7 @@ def save(name: str) -> int:
 def _libfuzzer(name: str, *options: str, timeout_s: float) -> str:
     command = [sys.executable, "-m", "tests.fuzz.fuzz", name, *options]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
-    lines = (finished.stdout + finished.stderr).splitlines()
-    return "\n".join(line for line in lines if not line.startswith("INFO: "))
+    return finished.stderr + finished.stdout  # the traceback of a finding is in the latter, and then last
 
 
 def _last_number(pattern: str, log: str) -> int:
@@ -134,7 +133,8 @@ def main() -> int:
         if outcome.findings or not outcome.executions:
             failed = True
             console.print(f"[bold]{name}[/]: {', '.join(map(str, outcome.findings)) or 'did not run'}")
-            console.print(outcome.log[-4000:], markup=False)
+            said = (line for line in outcome.log.splitlines() if not line.startswith(("#", "INFO: ")))
+            console.print("\n".join(said), markup=False, soft_wrap=True)
         if arguments.save:
             console.print(f"{name}: {save(name):,} bytes saved")
     console.print(table)

@@ -10,7 +10,7 @@ from simnode.protocol.codec.base import Encoding
 from simnode.protocol.messages.error_kinds import Unhandled
 from simnode.protocol.messages.requests import Authenticate, Close, Disconnect, Get
 from simnode.protocol.messages.responses import Err, NotFound
-from tests.support.live_node import LiveNode
+from tests.support.live_node import LiveNode, wait_until
 from tests.support.wire import ConnectionEnded, FrameClient, http
 
 CLOSE_AUTH_TOKEN_INVALID = 4401
@@ -222,3 +222,32 @@ def test_text_message_is_read_as_bytes(node: LiveNode) -> None:
     with FrameClient(node.url) as client:
         client.send_text(client.encode(Get(key=b"\xff" * 32)))
         assert client.answer() == NotFound(instance_id=b"\xff" * 32)
+
+
+def test_client_beyond_the_nodes_connections_gets_503_and_others_go_on(strict_node: LiveNode) -> None:
+    clients: list[FrameClient] = []
+    try:
+        while len(clients) < 30:
+            client = FrameClient(f"{strict_node.url}?authToken=right")
+            clients.append(client)
+            if client.response.status_code != 101:
+                break
+        assert clients[-1].response.status_code == 503
+        assert clients[-1].body() == b"The node has all the clients it takes"
+        assert len(clients) == 21, "2 handlers with 10 connections each"
+        assert all(serves(client) for client in clients[:20])
+        clients.pop().sock.close()
+        left = clients.pop()
+        left.send_close()
+        left.closed()
+        left.sock.close()
+
+        def is_served() -> bool:
+            client = FrameClient(f"{strict_node.url}?authToken=right")
+            clients.append(client)
+            return client.response.status_code == 101
+
+        wait_until("there is room again", is_served, timeout_s=5)
+    finally:
+        for client in clients:
+            client.sock.close()

@@ -1,0 +1,104 @@
+"""What lies behind a handler's clients. Enters: settings. Leaves: rooms, states, the store. Next: `session.py`.
+
+The two links of a handler, its view of the index and its mappings of the store's segments. It knows
+no client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Callable
+
+from simnode.live.link import Handle, Link, LinkClient, LinkLost, LinkRefusal
+from simnode.live.notices import Notice
+from simnode.live.payloads import Lease, Payload
+from simnode.live.settings import NodeSettings
+from simnode.protocol.reassembly import SinkRefused
+from simnode.storage.cache import SegmentCache
+from simnode.storage.errors import IndexFailure, SegmentGone
+from simnode.storage.index import Index
+from simnode.storage.reader import StoredContracts
+from simnode.storage.segments import Segment
+
+logger = logging.getLogger(__name__)
+
+CACHED_MAPPINGS = 512
+"""Mappings of stored segments that a handler keeps: far below vm.max_map_count, two descriptors each."""
+
+
+class Backend:
+    """The services behind one handler.
+
+    Args:
+        settings: of the node.
+        owner: names this process to the reassembly service; another incarnation has another name.
+        hear_store: is called with what the store casts.
+        hear_service: with what the reassembly service casts.
+        store_up: with each new link to the store, before anything else is sent on it.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        owner: str,
+        *,
+        hear_store: Handle,
+        hear_service: Handle,
+        store_up: Callable[[Link], None],
+    ) -> None:
+        self._settings = settings
+        self._owner = owner
+        #: what this process leases, for a reassembly service that starts again
+        self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+        self._service = LinkClient(settings.socket_path("reassembly"), hear_service, self._greet_service)
+        self.store = LinkClient(settings.socket_path("store"), hear_store, store_up)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connects, and opens the index once the store has made it."""
+        self._service.start()
+        self.store.start()
+        await self.store.wait_up()
+        await self._service.wait_up()
+        settings = self._settings
+        self.index = Index(settings.index_dir, readonly=True, max_readers=settings.max_index_readers)
+        self.contracts = StoredContracts(self.index, SegmentCache(settings.segments_dir, CACHED_MAPPINGS))
+
+    async def close(self) -> None:
+        """Ends the links and closes the index."""
+        await self.store.close()
+        await self._service.close()
+        self.index.close()
+
+    def lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
+        """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
+        task = asyncio.get_running_loop().create_task(self._lease(nbytes, give))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
+        """The contract's newest state, to be released; `delta` counts if that is of `version`."""
+        try:
+            stored = self.contracts.state(contract)
+        except (IndexFailure, SegmentGone):
+            logger.exception("subscribers of contract %s cannot be told", contract.hex())
+            return None
+        return None if stored is None else Notice(stored, delta if stored.version == version else None)
+
+    async def _lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
+        room: Lease | SinkRefused
+        try:
+            name, _ = await self._service.call("lease", nbytes)
+            room = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service)
+            self._leases.add(room)
+        except (LinkRefusal, SegmentGone) as refusal:
+            room = SinkRefused(f"the node has no room for {nbytes} bytes: {refusal}")
+        except LinkLost:
+            room = SinkRefused("the node's reassembly service is away")
+        give(room)
+
+    def _greet_service(self, link: Link) -> None:
+        link.cast("hello", self._owner)
+        link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
