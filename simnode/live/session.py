@@ -35,7 +35,13 @@ BEHIND_BYTES = 512 * 1024
 """A subscriber with more than this still due gets the newest state later instead of each change now."""
 
 MAX_REQUESTS_IN_HAND = 1024
-"""Requests of one connection that are not answered yet; beyond it nothing more is read."""
+"""Requests of one connection whose replies have not left yet; beyond it nothing more is read."""
+
+MAX_REQUESTS_BESIDE_STREAMS = 16 * 1024
+"""The same while a stream of the connection is incomplete: a client may not read before it has sent it all."""
+
+REPLY = object()
+"""The token of a reply that holds nothing."""
 
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
@@ -99,6 +105,10 @@ class Session:
         #: bytes in the heap of messages that were handed to the socket and not taken whole
         self._held_unsent = 0
         self._is_paused_for_requests = False
+        #: replies that have not left whole
+        self._unsent_replies = 0
+        #: messages that the connection itself refused since nothing was due to the client
+        self._unsent_refusals = 0
 
     # ---- websocket.Application ---------------------------------------------------------------
 
@@ -155,10 +165,15 @@ class Session:
         if not self._websocket.unsent_bytes:
             self._held_unsent = 0
         self._note_outbound()
+        if self._unsent_refusals and self.connection is not None and not self.connection.outbox:
+            self._unsent_refusals = 0
+        self.requests_answered()
 
     def message_sent(self, token: object) -> None:
         if isinstance(token, StoredState | Notice):
             token.release()
+        if not isinstance(token, Notice):
+            self._unsent_replies -= 1
 
     def lost(self, reason: str) -> None:
         if self.connection is None:
@@ -179,7 +194,8 @@ class Session:
     def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
-        self.connection.send_response(ticket, result, token=token)
+        self._unsent_replies += 1
+        self.connection.send_response(ticket, result, token=REPLY if token is None else token)
         self._note_outbound()
         self._websocket.send_soon()
 
@@ -285,9 +301,9 @@ class Session:
                     self._stats.streams["inbound", "completed"].inc()
                 case ChunkRefused(kind=kind, stream_killed=killed):
                     self._count_refused_chunk(kind, killed)
-                    self._note_outbound()
+                    self._count_refusal()
                 case MessageRefused():
-                    self._note_outbound()
+                    self._count_refusal()
                     self._stats.requests["undecodable", connection.codec.encoding.value, "error"].inc()
                 case _:
                     raise AssertionError(f"a server has no {event}")
@@ -296,6 +312,11 @@ class Session:
             self._backlog.note_inbound(reassembly.backlog_chunks, reassembly.backlog_bytes, Pulse.now())
         if connection.outbox:
             self._websocket.send_soon()
+
+    def _count_refusal(self) -> None:
+        self._unsent_refusals += 1
+        self._limit_requests()
+        self._note_outbound()
 
     def _count_refused_chunk(self, kind: ReassemblyErrorKind, killed: bool) -> None:
         stats = self._stats
@@ -319,19 +340,27 @@ class Session:
         self._websocket.provide_room(None if isinstance(sink, SinkRefused) else sink)
 
     def _limit_requests(self) -> None:
-        """Stops reading while too many requests wait, unless that would leave an admitted stream unfinished."""
+        """Stops reading while too many requests wait, or their replies: a client may ask and never read.
+
+        Far later if that leaves an admitted stream unfinished.
+        """
         connection = self.connection
         assert connection is not None
-        if self._requests.in_hand >= MAX_REQUESTS_IN_HAND and not len(connection.reassembly):
-            if not self._is_paused_for_requests:
-                self._is_paused_for_requests = True
-                self._websocket.pause()
+        limit = MAX_REQUESTS_BESIDE_STREAMS if len(connection.reassembly) else MAX_REQUESTS_IN_HAND
+        if self._waiting >= limit and not self._is_paused_for_requests:
+            self._is_paused_for_requests = True
+            self._websocket.pause()
 
     def requests_answered(self) -> None:
-        """Reads on when few enough requests wait."""
-        if self._is_paused_for_requests and self._requests.in_hand < MAX_REQUESTS_IN_HAND // 2:
+        """Reads on when few enough requests and replies wait."""
+        if self._is_paused_for_requests and self._waiting < MAX_REQUESTS_IN_HAND // 2:
             self._is_paused_for_requests = False
             self._websocket.resume()
+
+    @property
+    def _waiting(self) -> int:
+        """What the client has asked, or got wrong, and has not been told all about."""
+        return self._requests.in_hand + self._unsent_replies + self._unsent_refusals
 
     def _notify_late(self, instance: bytes) -> None:
         """Sends the newest state in place of every change that was put off."""

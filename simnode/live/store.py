@@ -84,6 +84,8 @@ class ContractStore:
         self._subscribers = SubscriberCounts(settings.caps)
         self._queue: asyncio.Queue[Write] = asyncio.Queue()
         self._batch = _Batch()
+        #: whether handlers may have died since the table of readers was looked through
+        self._has_lost_readers = True
         #: segments of the batch in hand, and of the queue: not to be freed with their dead handler
         self._in_hand: set[str] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -164,6 +166,7 @@ class ContractStore:
 
     def _lost(self, link: Link) -> None:
         self._subscribers.drop_place(link)
+        self._has_lost_readers = True  # the process may take a moment longer to die than its link
 
     def _subscribe(self, link: Link, instance: bytes) -> list[Any]:
         assert self._index is not None
@@ -389,6 +392,9 @@ class ContractStore:
         self._contracts_gauge.set(self._contracts)
         self._bytes_gauge.set(self._stored_bytes)
         self._subscriptions_gauge.set(self._subscribers.total)
+        if self._has_lost_readers and self._index is not None:
+            self._has_lost_readers = False
+            self._index.reader_check()  # else the slots of dead handlers would fill LMDB's table of readers
 
 
 class _Batch:

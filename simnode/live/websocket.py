@@ -187,8 +187,9 @@ class WebSocket:
         self.deadline = self._now() + CLOSE_TIMEOUT_S
 
     def abort(self, label: str) -> None:
-        """Ends the connection at once."""
-        self._close_reason = label
+        """Ends the connection at once. One that never opened keeps its own reason: refusals have other labels."""
+        if self._is_open:
+            self._close_reason = label
         self._lose()
 
     def check(self, now: float, *, progress_timeout_s: float) -> None:
@@ -250,7 +251,7 @@ class WebSocket:
         if self._is_open and self._protocol.state is State.OPEN:
             self.close(CloseCode.INTERNAL_ERROR, "internal error", label="internal_error")
         else:
-            self.abort("internal_error" if self._is_open else "handshake_failed")
+            self.abort("internal_error")
 
     def _parse_rest(self) -> None:
         self._take(memoryview(self._rest), self._rest_nbytes)
@@ -412,6 +413,8 @@ class WebSocket:
             self._fail_internally()
             return
         self._application.sent()
+        if self._is_lost:  # what was received now that there is room for replies may have been its end
+            return
         if sent is Sent.BLOCKED:
             if not self._waits_for_socket:
                 self._waits_for_socket = True

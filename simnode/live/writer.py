@@ -132,13 +132,12 @@ class FrameWriter:
                 self._add(self._control.popleft())
                 continue
             if self._fragments is not None:
-                fragment = next(self._fragments, None)
-                if fragment is not None:
-                    data, is_last = fragment
-                    self._fragments_left -= len(data)
-                    self._add_frame(CONT, data, fin=is_last)
-                    continue
-                self._fragments = None
+                data, is_last = next(self._fragments)
+                if is_last:
+                    self._fragments = None
+                self._fragments_left -= len(data)
+                self._add_frame(CONT, data, fin=is_last)
+                continue
             message = self._next_message()
             if message is None:
                 if not self._last:

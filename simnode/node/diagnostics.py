@@ -12,7 +12,6 @@ from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.requests import (
     NodeQuery,
     QueryConnectedPeers,
-    QueryNeighborHostingInfo,
     QueryNodeDiagnostics,
     QuerySubscriptionInfo,
 )
@@ -63,7 +62,7 @@ def diagnose(query: NodeQuery, view: NodeView) -> QueryResponse:
             return NetworkDebug(subscriptions=_subscriptions(view), connected_peers=())
         case QueryNodeDiagnostics():
             return _node_diagnostics(query, view)
-        case QueryNeighborHostingInfo():
+        case _:  # QueryNeighborHostingInfo
             return _neighbor_hosting(view)
 
 

@@ -41,12 +41,10 @@ class SubscriberCounts:
 
     def add(self, contract: bytes, place: Hashable) -> None:
         """One more subscriber at `place`. Raises `SubscriptionRefused` when the contract has its fill."""
-        places = self._places.setdefault(contract, Counter())
-        count = places.total()
+        count = self.count_of(contract)
         if count >= self._caps.per_contract:
             raise SubscriptionRefused(f"contract has {count} subscribers, maximum is {self._caps.per_contract}")
-        places[place] += 1
-        self.total += 1
+        self.restore(contract, place, 1)
 
     def restore(self, contract: bytes, place: Hashable, count: int) -> None:
         """Subscribers that were admitted before this process began; beyond the cap, too."""

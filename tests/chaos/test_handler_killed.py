@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import lmdb
 import pytest
 
 from simnode.protocol.blob import Blob
@@ -70,6 +71,22 @@ def test_its_clients_see_the_connection_end_and_others_go_on(node: LiveNode, uni
         node.wait_for_another(FIRST, pid)
     with a_client_on_each_handler(node) as clients:
         assert serves(clients[FIRST])
+
+
+def test_its_place_among_the_readers_of_the_index_is_free_again(node: LiveNode) -> None:
+    """LMDB forgets no dead reader by itself, and when its table is full nobody can read any more."""
+    with FrameClient(node.url) as one, FrameClient(node.url) as two:
+        assert serves(one)
+        assert serves(two)
+
+    def readers() -> str:
+        with lmdb.open(str(node.run_dir / "data" / "index"), readonly=True) as environment:
+            return environment.readers()
+
+    pid = node.pid_of(FIRST)
+    assert str(pid) in readers()
+    kill(node, FIRST)
+    wait_until("its slot is free", lambda: str(pid) not in readers(), timeout_s=5)
 
 
 def test_its_leases_go_back(node: LiveNode, unique: Unique) -> None:

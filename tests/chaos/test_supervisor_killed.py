@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from simnode.protocol.limits import MIB
-from simnode.protocol.messages.responses import GetResponse
+from simnode.protocol.messages.responses import GetResponse, PutResponse
 from tests.chaos.conftest import SLOTS
 from tests.support.live_node import LiveNode, children_of, is_running, live_node, wait_until
 from tests.support.vectors import counting_bytes
@@ -24,14 +24,24 @@ GOING_AWAY = 1001
 
 
 @pytest.fixture(scope="module")
-def killed() -> Iterator[tuple[Path, Path, set[int]]]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """On disk, for both nodes."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+STORED = [put_of(counting_bytes(nbytes), params=b"%d" % nbytes) for nbytes in (0, 10, 100_000, 8 * MIB)]
+
+
+@pytest.fixture(scope="module")
+def killed(data_dir: str) -> Iterator[tuple[Path, Path, set[int]]]:
     """The run directory, Ray's directory and our processes of a node whose supervisor got SIGKILL.
 
     Ray's own agents are left out: they linger for a minute, looking for a control store that is gone.
     """
-    with live_node() as doomed:
+    with live_node(data_dir=data_dir, durable=True) as doomed:
         with FrameClient(doomed.url) as client:
-            client.ask(put_of(counting_bytes(8 * MIB)))
+            for request in STORED:
+                assert client.ask(request) == PutResponse(key=request.contract.key)
         processes = set(map(doomed.pid_of, SLOTS))
         ray_dir = (doomed.run_dir / "ray").resolve()
         assert ray_dir.is_dir()
@@ -41,9 +51,9 @@ def killed() -> Iterator[tuple[Path, Path, set[int]]]:
 
 
 @pytest.fixture(scope="module")
-def successor(killed: tuple[Path, Path, set[int]]) -> Iterator[LiveNode]:
+def successor(killed: tuple[Path, Path, set[int]], data_dir: str) -> Iterator[LiveNode]:
     wait_until("the processes end", lambda: not any(map(is_running, killed[2])), timeout_s=30)
-    with live_node() as running:
+    with live_node(data_dir=data_dir, durable=True) as running:
         yield running
 
 
@@ -56,6 +66,13 @@ def test_next_node_sweeps_what_a_killed_one_left(killed: tuple[Path, Path, set[i
     assert not run_dir.exists()
     assert not ray_dir.exists()
     assert successor.run_dir.exists()
+
+
+def test_everything_that_was_answered_is_there_in_the_next_node(successor: LiveNode) -> None:
+    with FrameClient(successor.url) as client:
+        for request in STORED:
+            answer = client.ask(get_of(request.contract.key, code=True))
+            assert answer == GetResponse(key=request.contract.key, contract=request.contract, state=request.state)
 
 
 def test_sigterm_under_load_ends_everything_within_ten_seconds(successor: LiveNode) -> None:

@@ -52,7 +52,7 @@ NARROW = Limits(
 )
 """Every limit within a few steps' reach."""
 
-MAX_STEPS = 200
+MAX_STEPS = 48
 
 MAX_LARGE = 2
 """Messages that go in chunks, a script: they take most of the time."""

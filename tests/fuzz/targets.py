@@ -112,7 +112,7 @@ def _sessions(direction: str) -> Iterator[bytes]:
 
 
 def _connection(check: Callable[[bytes], None], direction: str) -> Target:
-    return Target(check=check, check_thoroughly=check, seeds=partial(_sessions, direction))
+    return Target(check=check, check_thoroughly=check, seeds=partial(_sessions, direction), max_len=1024)
 
 
 TARGETS: Final[Mapping[str, Target]] = {

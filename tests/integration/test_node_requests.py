@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -21,6 +23,7 @@ from simnode.protocol.messages.requests import (
     QueryNodeDiagnostics,
     QuerySubscriptionInfo,
     RegisterDelegate,
+    StreamChunk,
     Subscribe,
     UnregisterDelegate,
     Update,
@@ -72,6 +75,11 @@ def subscribers_of(client: FrameClient, key: ContractKey) -> int:
     answer = client.ask(QuerySubscriptionInfo())
     assert isinstance(answer, NetworkDebug)
     return sum(subscription.contract_key == key.instance for subscription in answer.subscriptions)
+
+
+def heap_bytes(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) * 1024
 
 
 # ---- order ---------------------------------------------------------------------------------------
@@ -144,6 +152,29 @@ def test_a_thousand_pipelined_requests_are_all_answered(node: LiveNode, unique: 
         for _ in range(3000):
             assert isinstance(client.answer(), UpdateResponse)
         assert state_of(client, key) == b"x" * 3000
+
+
+@pytest.mark.parametrize("message", [b"", None], ids=["undecodable", "get"])
+@pytest.mark.parametrize("holds_a_stream", [False, True])
+def test_client_that_asks_and_never_reads_is_not_read_for_ever(
+    node: LiveNode, unique: Unique, message: bytes | None, holds_a_stream: bool
+) -> None:
+    """Else its replies fill the handler's heap: a kilobyte each, as fast as it can ask."""
+    key = put(node.url, unique(), b"x" * 100)
+    one = get_of(key) if message is None else message
+    handlers = [node.pid_of(f"connection_handler-{slot}") for slot in range(2)]
+    before = sum(map(heap_bytes, handlers))
+    with FrameClient(node.url, receive_buffer_bytes=4096) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        if holds_a_stream:
+            client.send(StreamChunk(stream_id=0, index=0, total=2, data=Blob(b"x")))
+        client.sock.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            for _ in range(400_000):
+                client.send_anyway(one)
+        assert sum(map(heap_bytes, handlers)) - before < 40 * MIB
+    with FrameClient(node.url) as other:
+        assert state_of(other, key) == b"x" * 100
 
 
 # ---- states --------------------------------------------------------------------------------------

@@ -378,7 +378,8 @@ def test_many_tiny_items_cost_a_small_multiple_and_twice_as_many_cost_twice(
     for message, cost in zip((single, double), costs, strict=True):
         assert not isinstance(cost.outcome, DecodeError)
         assert cost.is_within(len(message))
-    assert costs[1].nbytes < 2.1 * costs[0].nbytes
+    # a list grows by an eighth at a time; whatever is quadratic would cost four times as much
+    assert costs[1].nbytes < 2.5 * costs[0].nbytes
     assert costs[1].calls < 2.1 * costs[0].calls
 
 

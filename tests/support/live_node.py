@@ -126,7 +126,7 @@ def live_node(*, log: Path | None = None, **settings: Any) -> Iterator[LiveNode]
 
     Args:
         log: where its standard error goes; None: to ours.
-        settings: attributes of `NodeSettings`; `limits` and `caps` as mappings, `stuck_after_s` besides.
+        settings: attributes of `NodeSettings`; `limits` and `caps` as mappings, `data_dir` as text.
 
     Raises:
         RuntimeError: it did not start; its output went to standard error.
@@ -169,11 +169,14 @@ async def _serve(given: dict[str, Any]) -> None:
     from simnode.protocol.limits import Limits
 
     def settings(run_dir: Path) -> NodeSettings:
-        return NodeSettings(run_dir=run_dir, data_dir=run_dir / "data", **{"port": 0, "metrics_port": 0, **given})
+        own = {"data_dir": run_dir / "data", "port": 0, "metrics_port": 0}
+        return NodeSettings(run_dir=run_dir, **own | given)
 
     for name, kind in (("limits", Limits), ("caps", SubscriptionCaps)):
         if name in given:
             given[name] = kind(**given[name])
+    if "data_dir" in given:
+        given["data_dir"] = Path(given["data_dir"])
     for name in ("tokens", "allowed_hosts"):
         if name in given:
             given[name] = frozenset(given[name])

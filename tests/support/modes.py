@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.protocol import State
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
@@ -144,15 +145,21 @@ async def open_connection(
     query = {"encodingProtocol": mode.encoding.value, "streaming": str(mode.streaming).lower()}
     if token is not None:
         query["authToken"] = token
-    async with connect(
+    socket = await connect(
         f"{url}?{urlencode(query)}",
         additional_headers=headers,
         compression=None,
         max_size=None,
         ping_interval=None,
         proxy=None,
-    ) as socket:
+    )
+    try:
         yield ModeConnection(mode, socket)
+    finally:
+        # one that the node has ended is not closed again: websockets 17.4 then aborts a transport
+        # that asyncio has taken apart already, and fails
+        if socket.state is State.OPEN:
+            await socket.close()
 
 
 def put_of(code: bytes, state: Blob | bytes = b"", *, subscribe: bool = False) -> Put:

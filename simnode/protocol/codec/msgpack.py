@@ -12,7 +12,7 @@ import msgpack
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.codec.msgpack_names import ERRORS, REQUESTS, RESPONSES
-from simnode.protocol.codec.msgpack_reader import Read, choice_reader, decode, record_reader
+from simnode.protocol.codec.msgpack_reader import ReadFields, choice_reader, decode, variant_reader
 from simnode.protocol.codec.msgpack_writer import (
     Write,
     bin_header,
@@ -26,8 +26,8 @@ from simnode.protocol.messages.requests import ClientRequest
 from simnode.protocol.messages.responses import Err, HostResult
 
 
-def _err_reader(read_kind: Read) -> Read:
-    return lambda source: Err(read_kind(source))
+def _err_reader(read_kind: ReadFields) -> ReadFields:
+    return lambda source, count, values: Err(read_kind(source, count, values))
 
 
 def _err_writer() -> Write:
@@ -35,13 +35,13 @@ def _err_writer() -> Write:
     return lambda value, output: write_kind(value.kind, output)
 
 
-_read_request: Final = choice_reader({name: record_reader(record, typed=True) for name, record in REQUESTS.items()})
+_read_request: Final = choice_reader({name: variant_reader(record) for name, record in REQUESTS.items()})
 _write_request: Final = choice_writer(
     {record.cls: record_writer(record, name=name) for name, record in REQUESTS.items()}
 )
 _read_result: Final = choice_reader(
-    {name: record_reader(record, typed=True) for name, record in RESPONSES.items()}
-    | {name: _err_reader(record_reader(record, typed=True)) for name, record in ERRORS.items()}
+    {name: variant_reader(record) for name, record in RESPONSES.items()}
+    | {name: _err_reader(variant_reader(record)) for name, record in ERRORS.items()}
 )
 _write_result: Final = choice_writer(
     {record.cls: record_writer(record, name=name) for name, record in RESPONSES.items()} | {Err: _err_writer()}

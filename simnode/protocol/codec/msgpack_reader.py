@@ -46,7 +46,7 @@ NIL = 0xC0
 MAX_FIELDS = 16
 """Keys that a map may have (*ours*): more than any class has fields. Looking for `type` costs no more than that."""
 
-ECHOED_CHARACTERS = 40
+ECHOED_BYTES = 40
 """So much of an unknown name the peer is shown again."""
 
 
@@ -182,11 +182,11 @@ def reader(shape: Shape) -> Read:
         case schema.Pairs(item):
             return _pairs_reader(reader(item))
         case schema.Record():
-            return record_reader(shape, typed=False)
+            return record_reader(shape)
     only = only_variant(shape)
     if only is not None:
         return reader(only)
-    return choice_reader({path[-1]: record_reader(record, typed=True) for path, record in shape.leaves()})
+    return choice_reader({path[-1]: variant_reader(record) for path, record in shape.leaves()})
 
 
 def _unsigned_reader(bits: int) -> Read:
@@ -236,7 +236,7 @@ def read_outcome(source: Source) -> str | None:
     if which == "Err":
         return read_text(source)
     if which != "Ok":
-        raise DecodeError(f"`Ok` or `Err` expected, found `{which[:ECHOED_CHARACTERS]}`")
+        raise DecodeError(f"`Ok` or `Err` expected, found `{which[:ECHOED_BYTES]}`")
     _expect(source, Kind.NIL)
     return None
 
@@ -282,40 +282,49 @@ def _pairs_reader(read_pair: Read) -> Read:
 # ---- records and their variants ----------------------------------------------------------------
 
 
-def record_reader(record: Record, *, typed: bool) -> Read:
+ReadFields = Callable[[Source, int, dict[str, Any]], Any]
+"""Reads so many fields of a record, given what was read of it already, and makes it."""
+
+
+def record_reader(record: Record) -> Read:
     """A function that reads a map of the fields of `record`, in any order.
 
     Fields that have a default in the class, and Options, may be absent; others may not, and none
     may be unknown or come twice.
-
-    Args:
-        record: the class and its fields.
-        typed: whether the map has a `type` as well, which has been looked at already.
     """
+    read_fields = _fields_reader(record, typed=False)
+    return lambda source: read_fields(source, _field_count(source), {})
+
+
+def variant_reader(record: Record) -> ReadFields:
+    """The same for a map that has a `type` as well, which `choice_reader` has looked at already."""
+    return _fields_reader(record, typed=True)
+
+
+def _fields_reader(record: Record, *, typed: bool) -> ReadFields:
     cls = record.cls
-    fields = {spelled: (name, reader(shape)) for spelled, name, shape in fields_in_order(record)}
+    fields = {spelled.encode(): (name, reader(shape)) for spelled, name, shape in fields_in_order(record)}
     if typed:
-        fields[TYPE] = (TYPE, read_text)
+        fields[_TYPE] = (TYPE, read_text)
     absent = {name: None for name, shape in record.fields if isinstance(shape, schema.Option)}
     required = _required(record)
 
-    def read(source: Source) -> Any:
-        values: dict[str, Any] = {}
-        for _ in range(_field_count(source)):
-            spelled = read_text(source)
+    def read(source: Source, count: int, values: dict[str, Any]) -> Any:
+        for _ in range(count):
+            spelled = _read_name(source)
             if spelled not in fields:
-                raise DecodeError(f"unknown field `{spelled[:ECHOED_CHARACTERS]}`")
+                raise DecodeError(f"unknown field `{_echoed(spelled)}`")
             name, read_field = fields[spelled]
             if name in values:
-                raise DecodeError(f"field `{spelled}` comes twice")
+                raise DecodeError(f"field `{_echoed(spelled)}` comes twice")
             try:
                 values[name] = read_field(source)
             except DecodeError as error:
-                raise DecodeError(f"{spelled}: {error}") from None
+                raise DecodeError(f"{_echoed(spelled)}: {error}") from None
         values.pop(TYPE, None)
-        for spelled, name in required:
+        for field, name in required:
             if name not in values:
-                raise DecodeError(f"field `{spelled}` is missing")
+                raise DecodeError(f"field `{field}` is missing")
         return cls(**(absent | values))
 
     return read
@@ -338,18 +347,42 @@ def _required(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-def choice_reader(variants: Mapping[str, Read]) -> Read:
+_TYPE: Final = TYPE.encode()
+
+
+def _read_name(source: Source) -> bytes:
+    """A str that is to be looked up, as its bytes: they need not be UTF-8 until they are shown to somebody."""
+    view, at = source.view, source.at
+    if at < len(view) and 0xA0 <= view[at] < 0xC0:  # as all names of ours are written
+        start, stop = at + 1, at - 0x9F + view[at]
+        if stop > len(view):
+            raise DecodeError(UNEXPECTED_END)
+        source.at = stop
+    else:
+        start, stop = _take(source, _expect(source, Kind.STR))
+    return bytes(view[start:stop])
+
+
+def _echoed(name: bytes) -> str:
+    return name[:ECHOED_BYTES].decode(errors="replace")
+
+
+def choice_reader(variants: Mapping[str, ReadFields]) -> Read:
     """A function that reads a map by what its `type` names, wherever in the map that is."""
+    by_name = {name.encode(): read_fields for name, read_fields in variants.items()}
 
     def read(source: Source) -> Any:
+        count = _field_count(source)
         start = source.at
-        for _ in range(_field_count(source)):
-            if read_text(source) == TYPE:
-                name = read_text(source)
-                if name not in variants:
-                    raise DecodeError(f"unknown type `{name[:ECHOED_CHARACTERS]}`")
+        for index in range(count):
+            if _read_name(source) == _TYPE:
+                name = _read_name(source)
+                if name not in by_name:
+                    raise DecodeError(f"unknown type `{_echoed(name)}`")
+                if index == 0:  # as everybody writes it who can
+                    return by_name[name](source, count - 1, {TYPE: None})
                 source.at = start
-                return variants[name](source)
+                return by_name[name](source, count, {})
             _skip(source)
         raise DecodeError("field `type` is missing")
 

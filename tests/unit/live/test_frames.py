@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
-from websockets.frames import CloseCode, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 from simnode.live.frames import PIECE_BYTES, frame_header
 from simnode.protocol.limits import KIB, WHOLE_MESSAGE_SIZE
@@ -57,7 +59,8 @@ def test_bytes_one_by_one(receiver: Receiver) -> None:
     for at in range(len(SEQUENCE)):
         receiver.feed(SEQUENCE[at : at + 1])
     assert receiver.messages == [b"one", b"two and three", counting_bytes(200), b""]
-    assert receiver.controls == [PING, frame(Opcode.PONG, b"")[:2] + receiver.controls[1][2:]]
+    assert [control[0] & 0x0F for control in receiver.controls] == [Opcode.PING, Opcode.PONG]
+    assert receiver.controls[0] == PING
 
 
 def test_every_cut_in_two() -> None:
@@ -100,8 +103,6 @@ def test_room_of_a_fragmented_message_doubles_so_that_little_is_copied(receiver:
 
 def test_message_cut_into_single_bytes_takes_no_more_than_its_length(receiver: Receiver) -> None:
     """A list of fragments would take sixty bytes of heap for each."""
-    import tracemalloc
-
     pieces = b"".join(fragmented(bytes(20_000), *range(2, 20_000, 2)))
     tracemalloc.start()
     try:
@@ -113,8 +114,6 @@ def test_message_cut_into_single_bytes_takes_no_more_than_its_length(receiver: R
 
 
 def test_empty_fragments_without_end_take_no_memory(receiver: Receiver) -> None:
-    import tracemalloc
-
     receiver.feed(frame(Opcode.BINARY, b"", fin=False))
     empty = bytes((0x00, 0x80)) + MASK
     data = memoryview(empty * 50_000)
@@ -272,8 +271,6 @@ def test_closing_in_the_middle_of_a_large_message_gives_its_room_back(receiver: 
 
 @pytest.mark.parametrize("nbytes", [0, 125, 126, 65535, 65536, 1 << 32])
 def test_header_of_our_own_frames_is_what_the_library_writes(nbytes: int) -> None:
-    from websockets.frames import Frame
-
     for fin in (True, False):
         ours = frame_header(0x2, nbytes, fin=fin)
         if nbytes <= 65536:

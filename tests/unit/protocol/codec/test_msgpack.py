@@ -400,3 +400,21 @@ def test_tiny_byte_strings_are_counted_against_the_length_of_their_message():
         MSGPACK.decode_result(_user_input(many))
     among_others = _user_input(many, message=bytes(MIN_BLOB_BYTES * SPARE_BLOBS))
     assert len(MSGPACK.decode_result(among_others).values[0].responses) == 2 * SPARE_BLOBS
+
+
+@pytest.mark.parametrize("head", [b"\xd9\x04", b"\xda\x00\x04", b"\xdb\x00\x00\x00\x04"])
+def test_a_name_may_be_written_with_any_head_that_a_str_has(head):
+    assert MSGPACK.decode_request(Blob(b"\x81" + head + b"type\xa5Close")) == requests.Close()
+
+
+@pytest.mark.parametrize(
+    "message", [b"\x81", b"\x81\xa5type", b"\x81\xd9", b"\x81\xd9\x05type", b"\x81\xa4type\xa6Close"]
+)
+def test_a_name_that_ends_with_the_message_is_refused(message):
+    with pytest.raises(DecodeError, match="unexpected end of message"):
+        MSGPACK.decode_request(Blob(message))
+
+
+def test_a_name_that_is_no_utf8_is_shown_to_the_peer_as_far_as_it_goes():
+    with pytest.raises(DecodeError, match="unknown type `Cl\N{REPLACEMENT CHARACTER}se`"):
+        MSGPACK.decode_request(Blob(b"\x81\xa4type\xa5Cl\xffse"))

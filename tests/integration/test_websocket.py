@@ -1,0 +1,322 @@
+"""WebSocket on a real socket pair and a clock of the test's own: deadlines, pings, stalls, pauses, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+from simnode.live.handshake import Accepted, AccessRules
+from simnode.live.websocket import (
+    CLOSE_TIMEOUT_S,
+    HANDSHAKE_TIMEOUT_S,
+    PING_INTERVAL_S,
+    SCRATCH_BYTES,
+    WebSocket,
+)
+from simnode.metrics.catalogue import CLOSE_REASON, REFUSAL_REASON
+from simnode.protocol.blob import Rope
+from simnode.protocol.limits import MIB
+from simnode.protocol.outbox import OutgoingMessage
+from simnode.protocol.reassembly import HeapSink, Sink
+from tests.support.vectors import counting_bytes
+
+MAX_MESSAGE_BYTES = 4 * MIB
+PROGRESS_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Recorder:
+    """An application that writes down what it is told."""
+
+    opened_with: Accepted | None = None
+    messages: list[bytes] = field(default_factory=list)
+    due: deque[OutgoingMessage] = field(default_factory=deque)
+    sent: list[object] = field(default_factory=list)
+    lost_because: str | None = None
+    fails: bool = False
+    websocket: WebSocket | None = None
+
+    def opened(self, accepted: Accepted) -> None:
+        self.opened_with = accepted
+
+    def message_received(self, message: bytes) -> None:
+        if self.fails:
+            raise RuntimeError("a bug")
+        self.messages.append(message)
+
+    def large_message_received(self, sink: Sink, nbytes: int) -> None:
+        self.messages.append(bytes(sink.finish(nbytes)))
+
+    def large_message_discarded(self, nbytes: int) -> None:
+        raise AssertionError("there was room")
+
+    def room_needed(self, nbytes: int) -> None:
+        assert self.websocket is not None
+        asyncio.get_running_loop().call_soon(self.websocket.provide_room, HeapSink(nbytes))
+
+    def next_message(self) -> OutgoingMessage | None:
+        return self.due.popleft() if self.due else None
+
+    def message_sent(self, token: object) -> None:
+        self.sent.append(token)
+
+    def lost(self, reason: str) -> None:
+        assert self.lost_because is None
+        self.lost_because = reason
+
+
+class Peer:
+    """The other end, and the server's end under test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.application = Recorder()
+        self.has_ended = asyncio.Event()
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        self.sock = theirs
+        self.protocol = ClientProtocol(parse_uri("ws://localhost/v1/contract/command"), max_size=None)
+        self.websocket = WebSocket(
+            ours,
+            scratch=memoryview(bytearray(SCRATCH_BYTES)),
+            application=lambda websocket: self.application,
+            rules=AccessRules(),
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            now=lambda: self.now,
+            ended=lambda websocket: self.has_ended.set(),
+        )
+        self.application.websocket = self.websocket
+        self.websocket.start()
+
+    async def open(self) -> None:
+        self.protocol.send_request(self.protocol.connect())
+        await self.flush()
+        (response,) = await self.events()
+        assert isinstance(response, Response)
+        assert response.status_code == 101
+
+    async def flush(self) -> None:
+        for data in self.protocol.data_to_send():
+            await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    async def events(self) -> list[object]:
+        """What comes next, or nothing at the end."""
+        while True:
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.sock, 65536), 5)
+            if not data:
+                self.protocol.receive_eof()
+                return []
+            self.protocol.receive_data(data)
+            if events := self.protocol.events_received():
+                return list(events)
+
+    async def send(self, message: bytes) -> None:
+        self.protocol.send_binary(message)
+        await self.flush()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Lets the server look at its clock once a second."""
+        for _ in range(int(seconds)):
+            self.now += 1
+            self.websocket.check(self.now, progress_timeout_s=PROGRESS_TIMEOUT_S)
+        await turns()
+
+    async def end(self) -> str:
+        await asyncio.wait_for(self.has_ended.wait(), 5)
+        assert self.application.lost_because is not None
+        return self.application.lost_because
+
+
+async def turns(number: int = 10) -> None:
+    """Lets the event loop do what is ready."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.websocket.abort("drained")
+    peer.sock.close()
+    assert peer.application.lost_because in (*CLOSE_REASON.values, *REFUSAL_REASON.values)
+
+
+async def test_client_that_says_nothing_is_ended_after_ten_seconds(peer: Peer) -> None:
+    await peer.pass_time(HANDSHAKE_TIMEOUT_S - 1)
+    assert peer.application.lost_because is None
+    await peer.pass_time(1)
+    assert await peer.end() == "handshake_failed"
+
+
+async def test_node_that_goes_away_ends_a_client_that_had_not_asked_yet(peer: Peer) -> None:
+    """Its reason must be one of those for connections that never opened."""
+    peer.websocket.abort("drained")
+    assert await peer.end() in REFUSAL_REASON.values
+
+
+async def test_client_that_leaves_before_it_asks_is_a_failed_handshake(peer: Peer) -> None:
+    peer.sock.close()
+    assert await peer.end() == "handshake_failed"
+
+
+async def test_ping_every_thirty_seconds_and_a_missing_pong_is_forgiven(peer: Peer) -> None:
+    """The reference client does not pong while its program is not in recv()."""
+    await peer.open()
+    await peer.pass_time(10 * PING_INTERVAL_S)
+    pings = await peer.events()
+    assert [frame.opcode for frame in pings if isinstance(frame, Frame)] == [Opcode.PING] * 10
+    assert peer.application.lost_because is None
+
+
+async def test_peer_that_takes_nothing_of_what_is_due_is_ended(peer: Peer) -> None:
+    await peer.open()
+    peer.application.due.append(OutgoingMessage(Rope([bytes(4 * MIB)]), "token"))
+    peer.websocket.send_soon()
+    await turns()
+    await peer.pass_time(PROGRESS_TIMEOUT_S - 1)
+    assert peer.application.lost_because is None
+    assert peer.application.sent == []
+    await peer.pass_time(2)
+    assert await peer.end() == "stalled"
+    assert peer.application.sent == ["token"], "whatever it held is given back"
+
+
+async def test_slow_peer_is_kept_as_long_as_it_takes_something(peer: Peer) -> None:
+    await peer.open()
+    message = counting_bytes(4 * MIB)
+    peer.application.due.append(OutgoingMessage(Rope([message]), "token"))
+    peer.websocket.send_soon()
+    await turns()
+    received = b""
+    while len(received) < len(message):
+        await peer.pass_time(PROGRESS_TIMEOUT_S - 1)
+        data = await asyncio.get_running_loop().sock_recv(peer.sock, 256 * 1024)
+        peer.protocol.receive_data(data)
+        for frame in peer.protocol.events_received():
+            assert isinstance(frame, Frame)
+            received += bytes(frame.data) if frame.opcode in (Opcode.BINARY, Opcode.CONT) else b""
+        await turns()
+    assert received == message
+    assert peer.application.lost_because is None
+
+
+async def test_idle_peer_is_kept_for_ever(peer: Peer) -> None:
+    await peer.open()
+    await peer.pass_time(20 * PROGRESS_TIMEOUT_S)
+    assert peer.application.lost_because is None
+
+
+async def test_nothing_is_received_while_paused_and_everything_in_order_afterwards(peer: Peer) -> None:
+    await peer.open()
+    peer.websocket.pause()
+    peer.websocket.pause()
+    messages = [b"%d" % number + counting_bytes(3000) for number in range(50)]
+    for message in messages:
+        await peer.send(message)
+    await turns()
+    assert peer.application.messages == []
+    peer.websocket.resume()
+    await turns()
+    assert peer.application.messages == [], "pauses nest"
+    peer.websocket.resume()
+    while len(peer.application.messages) < 50:
+        await turns()
+    assert peer.application.messages == messages
+
+
+async def test_pause_between_two_reads_of_one_frame_loses_nothing(peer: Peer) -> None:
+    await peer.open()
+    message = counting_bytes(100_000)
+    frame = Frame(Opcode.BINARY, message).serialize(mask=True)
+    loop = asyncio.get_running_loop()
+    for cut in (3, 5000, 50_000):
+        peer.application.messages.clear()
+        await loop.sock_sendall(peer.sock, frame[:cut])
+        await turns()
+        peer.websocket.pause()
+        await loop.sock_sendall(peer.sock, frame[cut:] + frame)
+        await turns()
+        assert peer.application.messages == []
+        peer.websocket.resume()
+        while len(peer.application.messages) < 2:
+            await turns()
+        assert peer.application.messages == [message, message]
+
+
+async def test_large_message_and_the_small_ones_around_it_arrive_in_order(peer: Peer) -> None:
+    await peer.open()
+    expected = [b"before", counting_bytes(2 * MIB), b"after"]
+    await asyncio.gather(*[peer.send(b"".join(expected[:1]))])
+    for message in expected[1:]:
+        await peer.send(message)
+    while len(peer.application.messages) < 3:
+        await turns()
+    assert peer.application.messages == expected
+
+
+async def test_bug_in_the_application_ends_this_connection_with_1011(peer: Peer) -> None:
+    await peer.open()
+    peer.application.fails = True
+    await peer.send(b"x")
+    (frame,) = await peer.events()
+    assert isinstance(frame, Frame)
+    assert peer.protocol.close_rcvd is not None
+    assert peer.protocol.close_rcvd.code == 1011
+    peer.sock.close()
+    assert await peer.end() == "internal_error"
+
+
+async def test_close_waits_for_what_is_due_and_for_the_peer_but_not_for_ever(peer: Peer) -> None:
+    await peer.open()
+    peer.application.due.append(OutgoingMessage(Rope([b"last words"])))
+    peer.websocket.close(1001, "bye", label="drained")
+    peer.websocket.close(1000, "", label="requested")
+    message, close = await peer.events()
+    assert isinstance(message, Frame)
+    assert bytes(message.data) == b"last words"
+    assert isinstance(close, Frame)
+    assert peer.protocol.close_rcvd is not None
+    assert (peer.protocol.close_rcvd.code, peer.protocol.close_rcvd.reason) == (1001, "bye")
+    assert peer.application.lost_because is None
+    await peer.pass_time(CLOSE_TIMEOUT_S + 1)
+    assert await peer.end() == "drained"
+
+
+async def test_messages_after_our_close_are_not_received(peer: Peer) -> None:
+    await peer.open()
+    peer.websocket.close(1000, "", label="requested")
+    await peer.events()
+    loop = asyncio.get_running_loop()
+    for nbytes in (10, MIB):
+        await loop.sock_sendall(peer.sock, Frame(Opcode.BINARY, bytes(nbytes)).serialize(mask=True))
+        await turns(50)
+    assert peer.application.messages == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True), "peer_closed"),
+        (Frame(Opcode.CLOSE, b"\x00\x01").serialize(mask=True), "protocol_error"),
+        (b"\x83\x80\0\0\0\0", "protocol_error"),
+        (b"\x82\xff\0\0\0\0\xff\0\0\0\0\0\0\0", "too_big"),
+        (b"", "connection_lost"),
+    ],
+)
+async def test_reason_of_the_end_is_counted_under_its_label(peer: Peer, data: bytes, reason: str) -> None:
+    await peer.open()
+    await asyncio.get_running_loop().sock_sendall(peer.sock, data)
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert await peer.end() == reason

@@ -1,0 +1,133 @@
+"""SubscriberCounts: how many subscribers, and where, with the cap that they share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simnode.node.subscriptions import (
+    MAX_SUBSCRIBERS_PER_CONTRACT,
+    MAX_SUBSCRIPTIONS_PER_CLIENT,
+    SubscriberCounts,
+    SubscriptionCaps,
+    SubscriptionRefused,
+)
+
+ONE, TWO = b"1" * 32, b"2" * 32
+
+
+@pytest.fixture
+def counts() -> SubscriberCounts:
+    return SubscriberCounts(SubscriptionCaps(per_contract=3))
+
+
+def test_caps_are_the_protocols_unless_said_otherwise() -> None:
+    assert SubscriptionCaps() == SubscriptionCaps(
+        per_client=MAX_SUBSCRIPTIONS_PER_CLIENT, per_contract=MAX_SUBSCRIBERS_PER_CONTRACT
+    )
+    assert (MAX_SUBSCRIPTIONS_PER_CLIENT, MAX_SUBSCRIBERS_PER_CONTRACT) == (500, 256)
+
+
+def test_subscribers_are_counted_by_contract_and_place(counts: SubscriberCounts) -> None:
+    counts.add(ONE, "here")
+    counts.add(ONE, "here")
+    counts.add(ONE, "there")
+    counts.add(TWO, "there")
+    assert counts.count_of(ONE) == 3
+    assert sorted(map(str, counts.places_of(ONE))) == ["here", "there"]
+    assert counts.places_of(TWO) == ["there"]
+    assert sorted(counts.contracts()) == [(ONE, 3), (TWO, 1)]
+    assert counts.total == 4
+
+
+def test_cap_counts_all_places_together_and_refusing_changes_nothing(counts: SubscriberCounts) -> None:
+    for place in ("here", "there", "here"):
+        counts.add(ONE, place)
+    with pytest.raises(SubscriptionRefused, match="contract has 3 subscribers, maximum is 3"):
+        counts.add(ONE, "elsewhere")
+    assert counts.places_of(ONE) == ["here", "there"]
+    assert counts.total == 3
+    counts.add(TWO, "elsewhere")
+    counts.remove([ONE], "here")
+    counts.add(ONE, "elsewhere")
+    assert counts.count_of(ONE) == 3
+
+
+def test_refused_first_subscriber_leaves_no_trace() -> None:
+    counts = SubscriberCounts(SubscriptionCaps(per_contract=0))
+    with pytest.raises(SubscriptionRefused):
+        counts.add(ONE, "here")
+    assert list(counts.contracts()) == []
+
+
+def test_what_is_restored_after_a_restart_may_pass_the_cap(counts: SubscriberCounts) -> None:
+    """They were admitted before, and are there."""
+    counts.restore(ONE, "here", 5)
+    counts.restore(ONE, "there", 1)
+    assert counts.count_of(ONE) == counts.total == 6
+    with pytest.raises(SubscriptionRefused):
+        counts.add(ONE, "here")
+
+
+def test_removing_takes_one_of_each_and_what_is_not_there_is_none(counts: SubscriberCounts) -> None:
+    counts.add(ONE, "here")
+    counts.add(ONE, "here")
+    counts.remove([ONE, TWO], "here")
+    counts.remove([ONE], "there")
+    assert counts.count_of(ONE) == counts.total == 1
+    counts.remove([ONE], "here")
+    counts.remove([ONE], "here")
+    assert counts.count_of(ONE) == counts.total == 0
+    assert list(counts.contracts()) == []
+    assert counts.places_of(ONE) == []
+
+
+def test_place_that_is_gone_takes_its_subscribers_along(counts: SubscriberCounts) -> None:
+    for contract, place in ((ONE, "here"), (ONE, "there"), (TWO, "here")):
+        counts.add(contract, place)
+    counts.drop_place("here")
+    assert sorted(counts.contracts()) == [(ONE, 1)]
+    assert counts.total == 1
+    counts.drop_place("nowhere")
+    assert counts.total == 1
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "remove", "drop", "restore"]),
+        st.sampled_from([ONE, TWO]),
+        st.sampled_from(["here", "there", "elsewhere"]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_total_is_always_the_sum_and_no_zero_is_kept(steps: list[tuple[str, bytes, str]]) -> None:
+    counts = SubscriberCounts(SubscriptionCaps(per_contract=3))
+    expected: dict[tuple[bytes, str], int] = {}
+    for step, contract, place in steps:
+        here = expected.get((contract, place), 0)
+        match step:
+            case "add":
+                try:
+                    counts.add(contract, place)
+                except SubscriptionRefused:
+                    continue
+                expected[contract, place] = here + 1
+            case "restore":
+                counts.restore(contract, place, 2)
+                expected[contract, place] = here + 2
+            case "remove":
+                counts.remove([contract], place)
+                expected[contract, place] = max(0, here - 1)
+            case _:
+                counts.drop_place(place)
+                expected.update({key: 0 for key in expected if key[1] == place})
+        assert counts.total == sum(expected.values())
+        for one in (ONE, TWO):
+            places = {place for (other, place), number in expected.items() if other == one and number}
+            assert set(counts.places_of(one)) == places
+            assert counts.count_of(one) == sum(number for (other, _), number in expected.items() if other == one)
+        assert all(number for _, number in counts.contracts())
