@@ -39,6 +39,7 @@ tools: setup ## what only some tests need: Debian packages, crates, npm packages
 
 bench: setup ## the figures of tests/bench
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.codecs
 
 fuzz: setup ## five minutes of coverage-guided fuzzing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group fuzz

@@ -57,6 +57,7 @@ class FrontDoor:
         self._handlers: set[_Handler] = set()
         self._listener: socket.socket | None = None
         self._door: socket.socket | None = None
+        self._is_accepting = False
         self._number = 0
         #: accepted while no handler was there
         self._homeless: list[socket.socket] = []
@@ -82,10 +83,15 @@ class FrontDoor:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         self._listener.bind((self._settings.host, self._settings.port))
         self._listener.listen(BACKLOG)
-        loop.add_reader(self._listener.fileno(), self._accept_clients)
+        self._accept_on_readable()
         self._pulse.start()
         port: int = self._listener.getsockname()[1]
         return port
+
+    def _accept_on_readable(self) -> None:
+        assert self._listener is not None
+        self._is_accepting = True
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept_clients)
 
     async def drain(self) -> None:
         """Accepts no more."""
@@ -156,7 +162,10 @@ class FrontDoor:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("cannot accept: %s", error)  # out of descriptors: the backlog waits
+                # out of descriptors, say: the backlog waits until the next tick, and is not asked till then
+                logger.error("cannot accept: %s", error)
+                asyncio.get_running_loop().remove_reader(self._listener.fileno())
+                self._is_accepting = False
                 return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -191,6 +200,8 @@ class FrontDoor:
 
     def _tick(self, now_s: float) -> None:
         """Places anew what a handler has not taken within `ACKNOWLEDGE_TIMEOUT_S`: it is stuck."""
+        if not self._is_accepting:
+            self._accept_on_readable()
         for handler in list(self._handlers):
             self._hear(handler)  # if it was this process that stood still, the acknowledgements are here
             if handler in self._handlers and any(

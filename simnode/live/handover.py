@@ -12,10 +12,13 @@ one is taken; `E` + u32 number (of none), one ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 PACKET = struct.Struct("<cI")
 HELLO, LOAD, SOCKET, ACKNOWLEDGED, ENDED = b"H", b"L", b"S", b"A", b"E"
@@ -90,8 +93,10 @@ class HandoverClient:
                 self.start()
                 return
             _, number = PACKET.unpack(data)
-            (descriptor,) = descriptors
-            sock = socket.socket(fileno=descriptor)
+            if not descriptors:
+                logger.error("out of file descriptors: a client has to wait")
+                continue  # it is placed anew when it was not acknowledged for long enough
+            sock = socket.socket(fileno=descriptors[0])
             if not self._send(ACKNOWLEDGED, number):
                 # nobody heard that it is here: a front door that took this process for stuck has
                 # placed it elsewhere, and two readers would each get half of its bytes

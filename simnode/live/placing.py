@@ -9,7 +9,7 @@ segment with room to grow, so that appending n bytes costs n bytes, not the stat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -84,15 +84,19 @@ class Placer:
         name, capacity = await self._service.call("lease", nbytes + spare_bytes)
         try:
             await self.run(nbytes, _write, self._directory, name, 0, parts, self._durable)
-        except LinkRefusal:
+            await self._service.call("stored", name, 0, capacity if spare_bytes else nbytes, nbytes)
+        except LinkRefusal:  # a part is gone, or the store is full
             self._service.cast("release", name)
             raise
-        kept_to = capacity if spare_bytes else nbytes
-        await self._service.call("stored", name, 0, kept_to, nbytes)
         placed.new_segments.append(name)
         if spare_bytes:
             self._growing[name] = capacity
         return (SegmentRef(name, 0, nbytes),)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These segments are no state's any more."""
+        for name in names:
+            self._growing.pop(name, None)
 
     async def append(self, state: Extents, delta: Payload, placed: Placed) -> tuple[Extents, Payload]:
         """A state with `delta` behind it: its extents, and where the delta can be read now. Raises as `place`."""
@@ -109,9 +113,6 @@ class Placer:
         ]
         total = sum(map(payload_nbytes, current)) + nbytes
         extents = await self.copy([*current, delta], placed, spare_bytes=total // 2)
-        for extent in state:
-            if isinstance(extent, SegmentRef):
-                self._growing.pop(extent.name, None)
         last = extents[-1]
         return extents, _readable(delta, last, nbytes) if isinstance(last, SegmentRef) else delta
 

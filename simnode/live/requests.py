@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from simnode.live import store
 from simnode.live.backend import Backend
@@ -30,6 +30,7 @@ from simnode.protocol.events import RequestReceived
 from simnode.protocol.keys import code_hash, contract_key, delegate_key
 from simnode.protocol.limits import MAX_STATE_SIZE
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey
+from simnode.protocol.messages.delegates import DelegateKey
 from simnode.protocol.messages.error_kinds import (
     ErrorKind,
     MissingContract,
@@ -71,6 +72,8 @@ from simnode.storage.errors import IndexFailure, SegmentGone
 from simnode.storage.reader import StoredState
 
 logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key", ContractKey, DelegateKey)
 
 HASHED_HERE_BYTES = 64 * 1024
 """Code up to this long is hashed on the event loop, more in a thread."""
@@ -359,15 +362,7 @@ class Requests:
 
     async def _check_key(self, contract: ContractContainer) -> None:
         """A key that its code and parameters do not give would let one client write another's contract."""
-        nbytes = len(contract.data) + len(contract.params)
-
-        def derive() -> ContractKey:
-            return contract_key(code_hash(contract.data), contract.params)
-
-        if nbytes <= HASHED_HERE_BYTES:
-            key = derive()
-        else:
-            key = await asyncio.get_running_loop().run_in_executor(None, derive)
+        key = await _derive(contract_key, contract.data, contract.params)
         if key != contract.key or key.code != contract.code_hash:
             raise UpdateRefused("the key is not the one that the code and the parameters give")
 
@@ -399,7 +394,7 @@ class Requests:
     async def _delegate(self, request: RegisterDelegate | UnregisterDelegate | ApplicationMessages) -> Answer:
         match request:
             case RegisterDelegate(delegate=delegate):
-                key = delegate_key(code_hash(delegate.data), delegate.params)
+                key = await _derive(delegate_key, delegate.data, delegate.params)
                 if key != delegate.key or key.code_hash != delegate.code_hash:
                     raise Refusal(RegisterError(key=delegate.key))
                 await self._ask_store("register_delegate", key.key, key.code_hash)
@@ -452,6 +447,18 @@ class Requests:
         sink.write(0, message.view)
         assert self._client.connection is not None
         return self._client.connection.codec.decode_request(sink.finish(len(message)))
+
+
+async def _derive(make_key: Callable[[bytes, Blob], Key], code: Blob, params: Blob) -> Key:
+    """The key that code and parameters give; hashed in a thread if there is much to hash."""
+    bare_code, bare_params = Blob(code.view), Blob(params.view)  # without their lease: it must not end in a thread
+
+    def derive() -> Key:
+        return make_key(code_hash(bare_code), bare_params)
+
+    if len(code) + len(params) <= HASHED_HERE_BYTES:
+        return derive()
+    return await asyncio.get_running_loop().run_in_executor(None, derive)
 
 
 def _settle(part: Blob, adopted: str | None) -> None:

@@ -235,6 +235,7 @@ class ContractStore:
         self._retire(placed.old_segments)
 
     def _retire(self, names: list[str]) -> None:
+        self._placer.forget(names)
         for name in names:
             self._service.cast("retire", name)
 

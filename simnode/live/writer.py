@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from simnode.live.frames import BINARY, CONT, PIECE_BYTES, frame_header
+from simnode.live.frames import BINARY, CONT, PIECE_BYTES, PONG, frame_header
 from simnode.protocol.blob import Buffer, Rope
 from simnode.protocol.outbox import OutgoingMessage
 
@@ -24,6 +24,12 @@ GATHERED_PARTS = 256
 
 TURN_BYTES = 4 * PIECE_BYTES
 """After so many bytes a connection lets the others of its process go first."""
+
+
+QUEUED_CONTROL_FRAMES = 64
+"""Pongs beyond so many replace each other."""
+
+_PONG = 0x80 | PONG
 
 
 class Sent(Enum):
@@ -84,8 +90,15 @@ class FrameWriter:
         self.sent_bytes = 0
 
     def add_control(self, data: bytes) -> None:
-        """Queues bytes that go out as they are, before the next data frame."""
-        self._control.append(data)
+        """Queues bytes that go out as they are, before the next data frame.
+
+        Of many pongs that wait only the first and the newest are kept (RFC 6455 §5.5.3 allows it): a
+        peer that pings and never reads would fill the heap.
+        """
+        if len(self._control) >= QUEUED_CONTROL_FRAMES and self._control[-1][0] == data[0] == _PONG:
+            self._control[-1] = data
+        else:
+            self._control.append(data)
 
     def add_last(self, data: bytes) -> None:
         """Queues bytes that go out once nothing else is due: a close frame."""

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -17,14 +18,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench.bench import FULL, QUICK, Bench
+from tests.bench.bench import Bench
 from tests.bench.chart import draw
+from tests.bench.effort import FULL, QUICK
 from tests.bench.processes import Cores, Unavailable
 from tests.bench.report import as_json, remarks, table
 from tests.bench.rows import ROWS, Row
 from tests.bench.works import WORKS
 
 TABLE_WIDTH = 240
+EXIT_TERMINATED = 143
 OPEN_FILES = 8192
 """Servers inherit it: 2,000 connections, and what a node has open besides."""
 
@@ -55,13 +58,15 @@ def main(arguments: Sequence[str]) -> int:
     effort = QUICK if options.quick else FULL
     effort = replace(effort, rounds=options.rounds or effort.rounds)
     bench = Bench(effort, cores, options.out.absolute(), progress.log)
+    # so that what was measured is shown, and the servers end, however this ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         for row, work in WORKS:
             if row in rows:
                 work(bench)
     finally:
         bench.close()
-    _write(rows, bench, options, time.monotonic() - started)
+        _write(rows, bench, options, time.monotonic() - started)
     return 0
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 
 from tests.bench.driving import DriverFailed
+from tests.bench.effort import Effort
 from tests.bench.measure import CpuUse, others_share
 from tests.bench.processes import (
     OBVIOUS_PYTHON,
-    OBVIOUS_RAY,
     REFERENCE,
     STARTERS,
     Cores,
@@ -30,44 +30,6 @@ from tests.bench.rows import Row
 
 SOON_STARTED = frozenset({REFERENCE, OBVIOUS_PYTHON})
 """Servers that start at once, so that each memory figure can have a fresh one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much is done for a figure.
-
-    Attributes:
-        rounds: of A B A B ….
-        seconds: of a measurement that has no other measure.
-        counts: transfers in a measurement, by MiB.
-        cpu_count: transfers of 50 MiB whose CPU seconds are counted together.
-        updates: to all subscribers, in each phase.
-        without: servers that are left out.
-    """
-
-    rounds: int
-    seconds: float
-    counts: dict[int, int]
-    cpu_count: int
-    updates: int
-    without: frozenset[str] = frozenset()
-
-    def count(self, mib: int, server: str) -> int:
-        """Transfers of a state of so many MiB in one measurement: fewer where they take many times as long."""
-        return -(-self.counts[mib] // SLOWNESS.get(server, 1))
-
-
-SLOWNESS = {OBVIOUS_RAY: 4}
-
-FULL = Effort(rounds=3, seconds=1.0, counts={1: 300, 8: 50, 50: 8}, cpu_count=20, updates=4)
-QUICK = Effort(
-    rounds=1,
-    seconds=0.5,
-    counts={1: 100, 8: 20, 50: 4},
-    cpu_count=10,
-    updates=2,
-    without=frozenset({OBVIOUS_PYTHON, OBVIOUS_RAY}),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +65,10 @@ class Bench:
         self._running: dict[str, tuple[Server, ExitStack]] = {}
 
     def close(self) -> None:
-        """Ends all servers."""
-        for name in list(self._running):
-            self.end(name)
+        """Ends all servers, each even if another does not end as it should."""
+        with ExitStack() as ends:
+            for name in self._running:
+                ends.callback(self.end, name)
 
     def alternate(self, row: Row, what: str, servers: Sequence[str], measure: Measure, *, afresh: bool = False) -> None:
         """Measures each server in turn, `effort.rounds` times over.
@@ -122,7 +85,7 @@ class Bench:
         results = self.results.of(row)
         for number in range(self.effort.rounds):
             for name in servers:
-                if name in self.effort.without or (what, name) in results.problems:
+                if not self.effort.takes_part(name, number) or (what, name) in results.problems:
                     continue
                 self._say(f"{row.key}: {what}, {name}, round {number + 1} of {self.effort.rounds}")
                 if afresh and name in SOON_STARTED:

@@ -10,12 +10,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
 from simnode.protocol.limits import MIB
+from simnode.protocol.messages.requests import Put
 from simnode.protocol.messages.responses import PutResponse
 from tests.support.live_node import LiveNode, live_node, wait_until
 from tests.support.wire import FrameClient, put_of
@@ -58,11 +59,12 @@ def wait_for_writes(client: FrameClient) -> None:
     """Waits until a small and a large PUT work."""
     for state in (b"small", bytes(MIB)):
         request = put_of(state, params=b"whole?")
-        wait_until(
-            "writes work again",
-            lambda request=request: client.ask(request) == PutResponse(key=request.contract.key),
-            timeout_s=RESTART_TIMEOUT_S,
-        )
+        wait_until("writes work again", partial(is_stored, client, request), timeout_s=RESTART_TIMEOUT_S)
+
+
+def is_stored(client: FrameClient, request: Put) -> bool:
+    """PUTs; whether that worked."""
+    return client.ask(request) == PutResponse(key=request.contract.key)
 
 
 _numbers = itertools.count()
@@ -123,13 +125,3 @@ def a_client_on_each_handler(node: LiveNode, query: str = "") -> Iterator[dict[s
     finally:
         for client in opened:
             client.sock.close()
-
-
-def metric(node: LiveNode, name: str, label: str = "") -> float:
-    """The sum over all of a metric's series, or over those with a label (`state="in_use"`)."""
-    with urlopen(node.metrics_url, timeout=5) as reply:
-        lines = reply.read().decode().splitlines()
-    found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
-    values = [float(line.rpartition(" ")[2]) for line in found]
-    assert values, f"no such metric: {name}"
-    return sum(values)

@@ -9,7 +9,7 @@ import pytest
 
 from simnode.protocol.messages.requests import Get
 from simnode.protocol.messages.responses import NotFound
-from tests.chaos.conftest import a_client_on_each_handler, handler_of, kill, metric, without_supervisor
+from tests.chaos.conftest import a_client_on_each_handler, handler_of, kill, without_supervisor
 from tests.support.live_node import LiveNode, wait_until
 from tests.support.wire import ConnectionEnded, FrameClient
 
@@ -51,7 +51,7 @@ def test_new_front_door_knows_the_load_of_the_handlers(node: LiveNode) -> None:
             if slot == "connection_handler-0":
                 client.sock.close()
         left = [client for client, slot in zip(clients, slots, strict=True) if slot == "connection_handler-1"]
-        wait_until("the closed ones are counted", lambda: metric(node, "simnode_connections_open") == 3, timeout_s=5)
+        wait_until("the closed ones are counted", lambda: node.metric("simnode_connections_open") == 3, timeout_s=5)
         pid = kill(node, FRONT_DOOR)
         node.wait_for_another(FRONT_DOOR, pid)
         wait_until("new clients are served", lambda: connects(node), timeout_s=10)
@@ -71,7 +71,7 @@ def test_handler_that_loses_many_clients_while_the_front_door_is_stopped_still_c
         node.kill(FRONT_DOOR, signal.SIGSTOP)
         for client in clients:
             client.sock.close()
-        wait_until("all are gone", lambda: metric(node, "simnode_connections_open") == 0, timeout_s=10)
+        wait_until("all are gone", lambda: node.metric("simnode_connections_open") == 0, timeout_s=10)
     finally:
         node.kill(FRONT_DOOR, signal.SIGCONT)
     # evenly spread again: neither handler is thought to have hundreds
@@ -99,16 +99,16 @@ def test_client_that_connects_while_the_front_door_restarts_is_served_at_last(no
 
 
 def test_exporter_comes_back_at_the_same_port(node: LiveNode) -> None:
-    before = metric(node, "simnode_connections_opened_total")
+    before = node.metric("simnode_connections_opened_total")
     with without_supervisor(node):
         kill(node, EXPORTER)
         with pytest.raises(OSError, match=r"refused|reset"):
-            metric(node, "simnode_connections_opened_total")
+            node.metric("simnode_connections_opened_total")
         assert connects(node)
 
     def is_back() -> bool:
         try:
-            return metric(node, "simnode_connections_opened_total") > before
+            return node.metric("simnode_connections_opened_total") > before
         except OSError:
             return False
 

@@ -27,7 +27,6 @@ from tests.chaos.conftest import (
     a_client_on_each_handler,
     handler_of,
     kill,
-    metric,
     without_supervisor,
 )
 from tests.support.live_node import LiveNode, wait_until
@@ -91,14 +90,14 @@ def test_its_place_among_the_readers_of_the_index_is_free_again(node: LiveNode) 
 
 def test_its_leases_go_back(node: LiveNode, unique: Unique) -> None:
     with a_client_on_each_handler(node) as clients:
-        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
         victim = clients[FIRST]
         for stream_id in range(3):
             victim.send(StreamChunk(stream_id=stream_id, index=0, total=40, data=Blob(b"x")))
         assert serves(victim)
-        wait_until("it is leased", lambda: metric(node, "simnode_reserved_bytes") >= 30 * MIB, timeout_s=5)
+        wait_until("it is leased", lambda: node.metric("simnode_reserved_bytes") >= 30 * MIB, timeout_s=5)
         node.kill(FIRST)
-        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
 
 
 def test_leases_of_writes_that_were_under_way_go_back_or_are_stored(node: LiveNode, unique: Unique) -> None:
@@ -107,17 +106,17 @@ def test_leases_of_writes_that_were_under_way_go_back_or_are_stored(node: LiveNo
     with a_client_on_each_handler(node) as clients:
         victim, bystander = clients[FIRST], clients[SECOND]
         bystander.ask(same)
-        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
         store = node.kill("contract_store-0", signal.SIGSTOP)
         try:
             for request in (Update(key=same.contract.key, data=State(state=same.state)), new):
                 victim.send(request)
-            wait_until("both are leased", lambda: metric(node, "simnode_reserved_bytes") >= 2 * MIB, timeout_s=3)
+            wait_until("both are leased", lambda: node.metric("simnode_reserved_bytes") >= 2 * MIB, timeout_s=3)
             assert serves(victim)
             kill(node, FIRST)
         finally:
             node.kill("contract_store-0", signal.SIGCONT)
-        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
         for request in (same, new):
             answer = bystander.ask(get_of(request.contract.key))
             assert answer == GetResponse(key=request.contract.key, contract=None, state=request.state)

@@ -8,7 +8,7 @@ from simnode.protocol.blob import Blob
 from simnode.protocol.limits import MIB
 from simnode.protocol.messages.requests import Get, StreamChunk
 from simnode.protocol.messages.responses import Err, GetResponse, NotFound, PutResponse
-from tests.chaos.conftest import kill, metric, wait_for_writes, without_supervisor
+from tests.chaos.conftest import kill, wait_for_writes, without_supervisor
 from tests.support.live_node import LiveNode, wait_until
 from tests.support.vectors import counting_bytes
 from tests.support.wire import FrameClient, get_of, put_of
@@ -43,7 +43,7 @@ def test_stored_contracts_are_readable_meanwhile_and_afterwards(node: LiveNode, 
         wait_for_writes(client)
         assert all_are_there()
         # longer than what nobody claims is kept
-        wait_until("nothing is in flight", lambda: metric(node, "simnode_reserved_bytes") == 0, timeout_s=5)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
         assert all_are_there()
 
 
@@ -77,14 +77,12 @@ def test_stream_that_had_begun_can_be_finished_after_the_restart(node: LiveNode,
         for chunk in rest:
             client.send(chunk)
         assert client.answer() == PutResponse(key=request.contract.key)
-        answer = client.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == request.state
+        assert client.got(request.contract.key).state == request.state
 
 
 def test_leases_that_nobody_claims_are_swept(node: LiveNode) -> None:
     """A client leaves while the service is away: nobody can be told that its room is free."""
-    before, clients = set(node.segments()), metric(node, "simnode_connections_open")
+    before, clients = set(node.segments()), node.metric("simnode_connections_open")
     with FrameClient(node.url) as client:
         for stream_id in range(3):
             client.send(StreamChunk(stream_id=stream_id, index=0, total=80, data=Blob(b"x")))
@@ -94,7 +92,7 @@ def test_leases_that_nobody_claims_are_swept(node: LiveNode) -> None:
         with without_supervisor(node):
             pid = kill(node, SERVICE)
             client.sock.close()
-            wait_until("it is gone", lambda: metric(node, "simnode_connections_open") <= clients, timeout_s=5)
+            wait_until("it is gone", lambda: node.metric("simnode_connections_open") <= clients, timeout_s=5)
     node.wait_for_another(SERVICE, pid)
     # a segment that is given back is recycled under another name, or removed
     timeout_s = ORPHAN_GRACE_S + 10

@@ -15,7 +15,6 @@ from simnode.protocol.messages.error_kinds import NodeUnavailable
 from simnode.protocol.messages.requests import Subscribe, Update
 from simnode.protocol.messages.responses import (
     Err,
-    GetResponse,
     PutResponse,
     SubscribeResponse,
     UpdateNotification,
@@ -44,26 +43,21 @@ def test_requests_meanwhile_get_node_unavailable_and_the_connection_lives(
             assert client.ask(request) == PutResponse(key=request.contract.key)
         with without_supervisor(node):
             pid = kill(node, STORE)
-            for request in (
+            for refused_one in (
                 other,
                 put_of(b"x", params=unique()),
                 Update(key=key, data=Delta(delta=Blob(b"x"))),
                 Subscribe(key=key.instance),
                 get_of(key, subscribe=True),
             ):
-                refused = client.ask(request)
-                assert refused == Err(NodeUnavailable())
+                assert client.ask(refused_one) == Err(NodeUnavailable())
             for request in (small, large):
-                answer = client.ask(get_of(request.contract.key))
-                assert isinstance(answer, GetResponse), "a GET asks nobody"
-                assert answer.state == request.state
+                assert client.got(request.contract.key).state == request.state
         node.wait_for_another(STORE, pid)
         wait_for_writes(client)
         assert client.ask(other) == PutResponse(key=other.contract.key)
         for request in (small, large, other):
-            answer = client.ask(get_of(request.contract.key))
-            assert isinstance(answer, GetResponse)
-            assert answer.state == request.state
+            assert client.got(request.contract.key).state == request.state
 
 
 @pytest.mark.parametrize("nbytes", [100, 300_000])
@@ -98,9 +92,7 @@ def test_every_put_that_was_answered_is_there_and_every_other_got_an_error(
         refused = [answer for answer in answers if answer == Err(NodeUnavailable())]
         assert len(stored) + len(refused) == len(requests)
         for request in stored:
-            answer = client.ask(get_of(request.contract.key))
-            assert isinstance(answer, GetResponse)
-            assert answer.state == request.state
+            assert client.got(request.contract.key).state == request.state
         # and what was refused may be asked for once more
         for request in requests[-20:]:
             assert client.ask(request) == PutResponse(key=request.contract.key)
@@ -148,6 +140,4 @@ def test_store_that_dies_again_and_again_comes_back_each_time(node: LiveNode, un
             pid = kill(node, STORE)
             node.wait_for_another(STORE, pid)
             wait_for_writes(client)
-        answer = client.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == request.state
+        assert client.got(request.contract.key).state == request.state

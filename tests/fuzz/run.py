@@ -25,7 +25,7 @@ from tests.fuzz import saved
 from tests.fuzz.targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_SAVED_INPUT_BYTES = 1024
+MAX_SAVED_INPUT_BYTES = 384
 """A longer input is fuzzed with, but not saved."""
 
 PATIENCE_S = 60.0

@@ -29,13 +29,14 @@ def strict_node() -> Iterator[LiveNode]:
     """A node that wants a token, and where every limit is near.
 
     8 MiB a message, streams of a second, 3 subscriptions a client, 2 subscribers a contract, room
-    for 24 MiB in flight, 2 handlers with 10 connections each.
+    for 24 MiB in flight and 32 MiB at rest, 2 handlers with 10 connections each.
     """
     with live_node(
         tokens=[TOKEN],
         limits={"stream_ttl_s": STREAM_TTL_S, "max_message_bytes": MAX_MESSAGE_BYTES},
         caps={"per_client": 3, "per_contract": 2},
         memory_budget_bytes=24 * 1024 * 1024,
+        store_limit_bytes=32 * 1024 * 1024,
         handlers=2,
         connections_per_handler=10,
     ) as running:

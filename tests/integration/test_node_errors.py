@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from simnode.protocol.messages.error_kinds import (
 from simnode.protocol.messages.requests import Get, Put, StreamChunk, Subscribe, Update
 from simnode.protocol.messages.responses import Err, GetResponse, NotFound, PutResponse, UpdateResponse
 from tests.integration.conftest import MAX_MESSAGE_BYTES
-from tests.support.live_node import LiveNode
+from tests.support.live_node import LiveNode, wait_until
 from tests.support.vectors import counting_bytes, load_json
 from tests.support.wire import FrameClient, chunks_of, contract, get_of, put_of
 
@@ -69,7 +70,7 @@ def test_undecodable_message_that_came_in_chunks_is_answered(node: LiveNode) -> 
 
 
 @pytest.mark.parametrize("case", WRONG_CHUNKS, ids=lambda case: case["name"])
-def test_wrong_chunk_is_answered_with_the_references_bytes(node: LiveNode, case: dict) -> None:
+def test_wrong_chunk_is_answered_with_the_references_bytes(node: LiveNode, case: dict[str, Any]) -> None:
     with FrameClient(node.url) as client:
         for stream_id, index, total, data in case["chunks"]:
             client.send(StreamChunk(stream_id=stream_id, index=index, total=total, data=Blob(bytes.fromhex(data))))
@@ -216,15 +217,43 @@ def test_large_frame_that_the_node_has_no_room_for_is_read_and_refused(strict_ur
         assert still_serves(client)
 
 
+def test_store_that_is_full_refuses_and_keeps_what_it_has(
+    strict_node: LiveNode, strict_url: str, unique: Unique
+) -> None:
+    """32 MiB at rest; whatever was leased for a refused write goes back."""
+    with FrameClient(strict_url) as client:
+        stored = [put_of(counting_bytes(5 * MIB), params=unique())]
+        while client.ask(stored[-1]) == PutResponse(key=stored[-1].contract.key):
+            assert len(stored) < 8
+            stored.append(put_of(counting_bytes(5 * MIB), params=unique()))
+        refused = stored.pop()
+        key = stored[0].contract.key
+        # a delta and a code of their own are copied, where a state stays in the segment that it came in
+        grown = client.ask(Update(key=key, data=Delta(delta=Blob(bytes(2 * MIB)))))
+        assert isinstance(grown, Err)
+        assert isinstance(grown.kind, UpdateError)
+        assert isinstance(client.ask(put_of(b"x", code=counting_bytes(5 * MIB))), Err)
+        assert isinstance(client.ask(refused), Err)
+        wait_until("nothing is in flight", lambda: strict_node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
+        for request in stored:
+            assert client.ask(get_of(request.contract.key)) == GetResponse(
+                key=request.contract.key, contract=None, state=request.state
+            )
+        small = put_of(b"small", params=unique())
+        assert client.ask(small) == PutResponse(key=small.contract.key)
+        # and what is given up makes room again
+        for request in stored:
+            client.ask(Update(key=request.contract.key, data=State(state=Blob(b""))))
+        assert client.ask(refused) == PutResponse(key=refused.contract.key)
+
+
 def test_answer_of_over_sixty_four_mebibytes_is_an_error_that_names_the_sizes(node: LiveNode, unique: Unique) -> None:
     code, params = counting_bytes(40 * MIB), unique()
     request = put_of(counting_bytes(40 * MIB), code=code, params=params)
     with FrameClient(node.url) as client:
         assert client.ask(request) == PutResponse(key=request.contract.key)
         assert "exceeds the maximum of 67108864 bytes" in text_of(client.ask(get_of(request.contract.key, code=True)))
-        answer = client.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == request.state
+        assert client.got(request.contract.key).state == request.state
 
 
 # ---- contracts -----------------------------------------------------------------------------------
@@ -247,9 +276,7 @@ def test_put_under_a_key_that_code_and_parameters_do_not_give_is_refused(
         answer = client.ask(Put(contract=forged, state=Blob(b"yours")))
         assert isinstance(answer, Err)
         assert isinstance(answer.kind, PutError)
-        got = client.ask(get_of(victim.contract.key))
-        assert isinstance(got, GetResponse)
-        assert got.state == b"mine"
+        assert client.got(victim.contract.key).state == b"mine"
 
 
 def test_put_with_a_wrong_code_hash_is_refused(node: LiveNode, unique: Unique) -> None:
@@ -311,9 +338,7 @@ def test_nobody_else_notices_what_one_client_does_wrong(node: LiveNode, unique: 
                 assert client.closed().code == 1002
         bystander.send(second)
         assert isinstance(bystander.answer(), PutResponse)
-        answer = bystander.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == request.state
+        assert bystander.got(request.contract.key).state == request.state
 
 
 def test_unhandled_is_what_a_reassembly_error_is(node: LiveNode) -> None:

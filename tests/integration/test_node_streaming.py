@@ -13,6 +13,8 @@ from simnode.protocol.messages.contracts import Delta, State
 from simnode.protocol.messages.requests import Get, StreamChunk, Subscribe, Update
 from simnode.protocol.messages.responses import (
     GetResponse,
+    GetResponseContent,
+    HostResult,
     NotFound,
     PutResponse,
     StreamHeader,
@@ -64,7 +66,7 @@ def test_with_the_flag_a_header_announces_the_chunks(node: LiveNode, unique: Uni
         client.send(get_of(key))
         header = client.result()
         assert isinstance(header, StreamHeader)
-        assert (header.content.key, header.content.includes_contract) == (key, False)
+        assert header.content == GetResponseContent(key=key, includes_contract=False)
         total = -(-header.total_bytes // CHUNK_SIZE)
         pieces = []
         for index in range(total):
@@ -77,7 +79,9 @@ def test_with_the_flag_a_header_announces_the_chunks(node: LiveNode, unique: Uni
             pieces.append(bytes(chunk.data))
         whole = b"".join(pieces)
         assert len(whole) == header.total_bytes
-        assert client.decode(whole).state == state
+        answer = client.decode(whole)
+        assert isinstance(answer, GetResponse)
+        assert answer.state == state
 
 
 def test_flatbuffers_has_chunks_but_no_header(node: LiveNode, unique: Unique) -> None:
@@ -98,6 +102,7 @@ def test_code_of_a_contract_goes_in_the_stream_and_the_header_says_so(node: Live
         client.send(get_of(container.key, code=True))
         header = client.result()
         assert isinstance(header, StreamHeader)
+        assert isinstance(header.content, GetResponseContent)
         assert header.content.includes_contract
         answer = client.answer()
         assert isinstance(answer, GetResponse)
@@ -125,9 +130,7 @@ def test_chunked_requests_are_put_together_whatever_the_flag(
     with FrameClient(f"{node.url}?streaming={str(streaming).lower()}", encoding=encoding) as client:
         client.send_chunked(request, stream_id=7)
         assert client.answer() == PutResponse(key=request.contract.key)
-        answer = client.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == state
+        assert client.got(request.contract.key).state == state
 
 
 def test_chunks_in_any_order_interleaved_with_another_stream_and_with_requests(node: LiveNode, unique: Unique) -> None:
@@ -141,7 +144,7 @@ def test_chunks_in_any_order_interleaved_with_another_stream_and_with_requests(n
         for rest in (streams[0][len(streams[1]) :], streams[1][len(streams[0]) :]):
             for chunk in rest:
                 client.send(chunk)
-        answers = []
+        answers: list[HostResult] = []
         while len(answers) < 2:
             answer = client.answer()
             if not isinstance(answer, NotFound):
@@ -149,7 +152,7 @@ def test_chunks_in_any_order_interleaved_with_another_stream_and_with_requests(n
         assert PutResponse(key=one.contract.key) in answers
         assert PutResponse(key=two.contract.key) in answers
         for request in (one, two):
-            assert client.ask(get_of(request.contract.key)).state == request.state
+            assert client.got(request.contract.key).state == request.state
 
 
 @pytest.mark.parametrize("fragment_bytes", [0, 1 * MIB, 100_003])
@@ -162,9 +165,7 @@ def test_large_request_in_one_message_is_accepted_however_it_is_framed(
     with FrameClient(node.url) as client:
         client.send(request, fragment_bytes=fragment_bytes)
         assert client.answer() == PutResponse(key=request.contract.key)
-        answer = client.ask(get_of(request.contract.key))
-        assert isinstance(answer, GetResponse)
-        assert answer.state == request.state
+        assert client.got(request.contract.key).state == request.state
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
@@ -176,10 +177,9 @@ def test_notifications_are_chunked_like_everything_else(node: LiveNode, unique: 
         assert isinstance(client.ask(Subscribe(key=key.instance)), SubscribeResponse)
         with FrameClient(node.url) as other:
             assert isinstance(other.ask(Update(key=key, data=State(state=Blob(state)))), UpdateResponse)
-        first = client.result()
-        assert isinstance(first, StreamChunk), "a notification has no header"
+        first = client.chunk()  # a notification has no header
         assert (first.index, first.total) == (0, 5)
-        pieces = [bytes(first.data)] + [bytes(client.result().data) for _ in range(first.total - 1)]
+        pieces = [bytes(first.data)] + [bytes(client.chunk().data) for _ in range(first.total - 1)]
         assert client.decode(b"".join(pieces)) == UpdateNotification(key=key, update=State(state=Blob(state)))
 
 
@@ -240,9 +240,7 @@ def test_fifty_mebibytes_go_in_and_out(node: LiveNode, unique: Unique) -> None:
     key = contract(params=params).key
     for url in (node.url, f"{node.url}?streaming=true"):
         with FrameClient(url) as client:
-            answer = client.ask(get_of(key))
-            assert isinstance(answer, GetResponse)
-            assert answer.state == state
+            assert client.got(key).state == state
 
 
 def test_stream_ids_of_a_connection_count_up_from_zero(node: LiveNode, unique: Unique) -> None:

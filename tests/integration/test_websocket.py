@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from websockets.client import ClientProtocol
@@ -40,7 +41,7 @@ class Recorder:
     opened_with: Accepted | None = None
     messages: list[bytes] = field(default_factory=list)
     due: deque[OutgoingMessage] = field(default_factory=deque)
-    sent: list[object] = field(default_factory=list)
+    tokens: list[object] = field(default_factory=list)
     lost_because: str | None = None
     fails: bool = False
     websocket: WebSocket | None = None
@@ -67,7 +68,10 @@ class Recorder:
         return self.due.popleft() if self.due else None
 
     def message_sent(self, token: object) -> None:
-        self.sent.append(token)
+        self.tokens.append(token)
+
+    def sent(self) -> None:
+        """Nothing to do."""
 
     def lost(self, reason: str) -> None:
         assert self.lost_because is None
@@ -146,10 +150,14 @@ async def turns(number: int = 10) -> None:
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     peer = Peer()
     yield peer
     peer.websocket.abort("drained")
     peer.sock.close()
+    await turns()
+    assert not failures, "an exception in a callback of the event loop"
     assert peer.application.lost_because in (*CLOSE_REASON.values, *REFUSAL_REASON.values)
 
 
@@ -187,10 +195,10 @@ async def test_peer_that_takes_nothing_of_what_is_due_is_ended(peer: Peer) -> No
     await turns()
     await peer.pass_time(PROGRESS_TIMEOUT_S - 1)
     assert peer.application.lost_because is None
-    assert peer.application.sent == []
+    assert peer.application.tokens == []
     await peer.pass_time(2)
     assert await peer.end() == "stalled"
-    assert peer.application.sent == ["token"], "whatever it held is given back"
+    assert peer.application.tokens == ["token"], "whatever it held is given back"
 
 
 async def test_slow_peer_is_kept_as_long_as_it_takes_something(peer: Peer) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
@@ -60,7 +61,8 @@ def children_of(pid: int) -> set[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found, frontier = set(), {pid}
+    found: set[int] = set()
+    frontier = {pid}
     while frontier:
         frontier = {child for child, parent in parents.items() if parent in frontier} - found
         found |= frontier
@@ -113,6 +115,15 @@ class LiveNode:
             with contextlib.suppress(FileNotFoundError):
                 found[path.name] = path.stat().st_size
         return found
+
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum over all of a metric's series, or over those with a label (`state="in_use"`)."""
+        with urlopen(self.metrics_url, timeout=5) as reply:
+            lines = reply.read().decode().splitlines()
+        found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line]
+        values = [float(line.rpartition(" ")[2]) for line in found]
+        assert values, f"no such metric: {name}"
+        return sum(values)
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -169,7 +180,7 @@ async def _serve(given: dict[str, Any]) -> None:
     from simnode.protocol.limits import Limits
 
     def settings(run_dir: Path) -> NodeSettings:
-        own = {"data_dir": run_dir / "data", "port": 0, "metrics_port": 0}
+        own: dict[str, Any] = {"data_dir": run_dir / "data", "port": 0, "metrics_port": 0}
         return NodeSettings(run_dir=run_dir, **own | given)
 
     for name, kind in (("limits", Limits), ("caps", SubscriptionCaps)):

@@ -29,7 +29,7 @@ from simnode.protocol.keys import code_hash, contract_key
 from simnode.protocol.limits import CHUNK_SIZE
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey
 from simnode.protocol.messages.requests import ClientRequest, Get, Put, StreamChunk
-from simnode.protocol.messages.responses import HostResult, StreamHeader
+from simnode.protocol.messages.responses import GetResponse, HostResult, StreamHeader
 
 TIMEOUT_S = 20.0
 READ_BYTES = 1 << 20
@@ -238,6 +238,18 @@ class FrameClient:
         """Sends a request and returns the next answer."""
         self.send(request)
         return self.answer()
+
+    def got(self, key: ContractKey, *, code: bool = False) -> GetResponse:
+        """GETs a contract that is there."""
+        answer = self.ask(get_of(key, code=code))
+        assert isinstance(answer, GetResponse), answer
+        return answer
+
+    def chunk(self) -> StreamChunk:
+        """The next message, which is a chunk."""
+        chunk = self.result()
+        assert isinstance(chunk, StreamChunk), chunk
+        return chunk
 
     def closed(self) -> Close:
         """Reads to the end of the TCP connection and returns the close frame that came before it.

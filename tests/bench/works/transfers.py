@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from simnode.protocol.limits import MIB
-from tests.bench.bench import SLOWNESS, Bench, Sample
+from tests.bench.bench import Bench, Sample
 from tests.bench.driving import rust_driver
 from tests.bench.measure import cpu_seconds
 from tests.bench.processes import OBVIOUS_PYTHON, OBVIOUS_RAY, ONE_HANDLER, REFERENCE, WHOLE_NODE, Server
@@ -23,7 +23,7 @@ def client(bench: Bench) -> None:
     def measure(operation: str, mib: int, server: Server) -> Sample:
         report = rust_driver(
             *("bench", "--url", server.url_with(), "--streaming", "--op", operation.lower()),
-            *("--size", mib * MIB, "--count", bench.effort.count(mib, server.name)),
+            *("--size", mib * MIB, "--count", bench.effort.scaled(bench.effort.transfers[mib], server.name)),
         )
         return _speed(f"{operation} {mib} MiB", report)
 
@@ -37,7 +37,7 @@ def raw(bench: Bench) -> None:
     """A driver that is not the limit."""
 
     def measure(operation: str, mib: int, server: Server) -> Sample:
-        count = bench.effort.count(mib, server.name)
+        count = bench.effort.scaled(bench.effort.transfers[mib], server.name)
         return _speed(f"{operation} {mib} MiB", _raw_transfers(server, operation, mib, count))
 
     for mib in SIZES_MIB:
@@ -51,7 +51,7 @@ def cpu(bench: Bench) -> None:
     mib = 50
 
     def measure(operation: str, server: Server) -> Sample:
-        count = bench.effort.cpu_count // SLOWNESS.get(server.name, 1)
+        count = bench.effort.scaled(bench.effort.counted_transfers, server.name)
         # the first is thrown away: it pays for the pages that the heap did not have yet
         _, short_s, long_s = (_cpu_of(server, operation, mib, many) for many in (1, 1, 1 + count))
         return Sample({f"{operation} {mib} MiB": (long_s - short_s) / (count * mib * MIB / GIB)})

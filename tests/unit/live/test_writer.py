@@ -89,7 +89,8 @@ class Outgoing:
     @property
     def messages(self) -> list[bytes]:
         """The messages that went out whole."""
-        found, fragments = [], []
+        found: list[bytes] = []
+        fragments: list[bytes] = []
         for frame in self.frames:
             if frame.opcode in (Opcode.BINARY, Opcode.CONT):
                 assert (frame.opcode is Opcode.CONT) == bool(fragments)
@@ -168,6 +169,28 @@ def test_control_frame_goes_between_two_fragments() -> None:
     assert opcodes.count(Opcode.PING) == 1
     assert 0 < opcodes.index(Opcode.PING) < 4
     assert out.messages == [counting_bytes(2 * MIB)]
+
+
+def test_every_pong_is_sent_when_a_few_wait() -> None:
+    out = Outgoing()
+    pongs = [Frame(Opcode.PONG, b"%d" % number).serialize(mask=False) for number in range(60)]
+    for pong in pongs:
+        out.writer.add_control(pong)
+    out.send_all()
+    assert bytes(out.sock.data) == b"".join(pongs)
+
+
+def test_of_very_many_pongs_the_newest_is_among_those_that_are_sent() -> None:
+    """A peer that pings and never reads must not fill the heap."""
+    out = Outgoing(takes=[])
+    for number in range(10_000):
+        out.writer.add_control(Frame(Opcode.PONG, b"%d" % number).serialize(mask=False))
+        out.writer.send()
+    out.writer.add_control(CLOSE)
+    out.sock._takes = None
+    out.send_all()
+    assert len(out.frames) < 1000
+    assert [bytes(frame.data) for frame in out.frames[-2:]] == [b"9999", b"\x03\xe8"]
 
 
 def test_data_frame_that_has_begun_is_finished_first() -> None:
