@@ -256,9 +256,10 @@ TRAFFIC = Row(
         graph(
             "Notifications",
             "eps",
-            "Updates sent to subscribers, and updates replaced by a newer state because the subscriber had fallen "
-            "behind.",
+            "Updates sent to subscribers, updates replaced by a newer state because the subscriber had fallen "
+            "behind, and how many were serialized to be sent: once per encoding, however many subscribers.",
             Query(total(rate("simnode_notifications_total"), by="outcome"), "{{outcome}}"),
+            Query(total(rate("simnode_notifications_encoded_total"), by="encoding"), "serialized: {{encoding}}"),
         ),
     ),
 )

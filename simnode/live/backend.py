@@ -6,15 +6,17 @@ no client.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import weakref
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from simnode.live.link import Handle, Link, LinkClient, LinkLost, LinkRefusal
 from simnode.live.notices import Notice
 from simnode.live.payloads import Lease, Payload
 from simnode.live.settings import NodeSettings
+from simnode.live.stats import HandlerStats
 from simnode.protocol.reassembly import SinkRefused
 from simnode.storage.cache import SegmentCache
 from simnode.storage.errors import IndexFailure, SegmentGone
@@ -34,6 +36,7 @@ class Backend:
     Args:
         settings: of the node.
         owner: names this process to the reassembly service; another incarnation has another name.
+        stats: of this process.
         hear_store: is called with what the store casts.
         hear_service: with what the reassembly service casts.
         store_up: with each new link to the store, before anything else is sent on it.
@@ -44,17 +47,18 @@ class Backend:
         settings: NodeSettings,
         owner: str,
         *,
+        stats: HandlerStats,
         hear_store: Handle,
         hear_service: Handle,
         store_up: Callable[[Link], None],
     ) -> None:
         self._settings = settings
         self._owner = owner
+        self._stats = stats
         #: what this process leases, for a reassembly service that starts again
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._service = LinkClient(settings.socket_path("reassembly"), hear_service, self._greet_service)
         self.store = LinkClient(settings.socket_path("store"), hear_store, store_up)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connects, and opens the index once the store has made it."""
@@ -74,9 +78,7 @@ class Backend:
 
     def lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
-        task = asyncio.get_running_loop().create_task(self._lease(nbytes, give))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._service.ask("lease", (nbytes,), partial(self._leased, nbytes, give))
 
     def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
         """The contract's newest state, to be released; `delta` counts if that is of `version`."""
@@ -85,18 +87,29 @@ class Backend:
         except (IndexFailure, SegmentGone):
             logger.exception("subscribers of contract %s cannot be told", contract.hex())
             return None
-        return None if stored is None else Notice(stored, delta if stored.version == version else None)
+        if stored is None:
+            return None
+        return Notice(stored, delta if stored.version == version else None, self._stats.notifications_encoded)
 
-    async def _lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
+    def _leased(
+        self,
+        nbytes: int,
+        give: Callable[[Lease | SinkRefused], None],
+        result: Any,
+        error: LinkLost | LinkRefusal | None,
+    ) -> None:
         room: Lease | SinkRefused
-        try:
-            name, _ = await self._service.call("lease", nbytes)
-            room = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service)
-            self._leases.add(room)
-        except (LinkRefusal, SegmentGone) as refusal:
-            room = SinkRefused(f"the node has no room for {nbytes} bytes: {refusal}")
-        except LinkLost:
+        if isinstance(error, LinkLost):
             room = SinkRefused("the node's reassembly service is away")
+        elif error is not None:
+            room = SinkRefused(f"the node has no room for {nbytes} bytes: {error}")
+        else:
+            try:
+                room = Lease(Segment.open(self._settings.segments_dir, result[0], writable=True), self._service)
+            except SegmentGone as gone:
+                room = SinkRefused(f"the node has no room for {nbytes} bytes: {gone}")
+            else:
+                self._leases.add(room)
         give(room)
 
     def _greet_service(self, link: Link) -> None:

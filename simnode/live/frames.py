@@ -28,6 +28,17 @@ MAX_CONTROL_PAYLOAD_BYTES = 125
 PIECE_BYTES = CHUNK_SIZE
 """What is unmasked at once; also the size of the frames we cut a large message into."""
 
+_WHOLE_BINARY = 0x80 | BINARY
+_MASKED = 0x80
+
+_WHOLE_BINARY = 0x80 | BINARY
+"""The first byte of a binary message in one frame."""
+_MASKED = 0x80
+_MASKED_U16 = _MASKED | 126
+"""The second byte of a client's frame: its length, or that it follows in two bytes."""
+_SHORTEST_BYTES = 6
+"""Of a client's frame: two bytes and the mask."""
+
 _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
 
@@ -119,13 +130,28 @@ class FrameReader:
         What it leaves must be offered again, at the front of what comes next.
         """
         at = start
-        while not (self.blocked or self._is_closed):
-            if self._frame_left:
-                at = self._take_payload(view, at, stop)
+        while at < stop and not (self.blocked or self._is_closed):
+            if self._in_message:
                 if self._frame_left:
-                    self.wanted = min(self._frame_left, PIECE_BYTES)
-                    break
-                continue
+                    at = self._take_payload(view, at, stop)
+                    if self._frame_left:
+                        self.wanted = min(self._frame_left, PIECE_BYTES)
+                    continue
+            elif stop - at >= _SHORTEST_BYTES and view[at] == _WHOLE_BINARY:
+                # nearly every frame is a short message of its own: what `_take_frame` would do, without a call
+                second = view[at + 1]
+                if _MASKED <= second < _MASKED_U16:
+                    body = at + 6
+                    after = body + second - _MASKED
+                elif second == _MASKED_U16:
+                    body = at + 8
+                    after = body + (view[at + 2] << 8 | view[at + 3])
+                else:
+                    body, after = at, stop + 1
+                if after <= stop and after - body <= self._max_message_bytes:
+                    at = after
+                    self._events.message_received(apply_mask(view[body:after], bytes(view[body - 4 : body])))
+                    continue
             after = self._take_frame(view, at, stop)
             if after < 0:
                 break
@@ -249,7 +275,8 @@ class FrameReader:
             self._room_wanted = room
             self.blocked = True
             self._events.room_needed(room)
-            return -1
+            if self._room_wanted or self._is_closed:
+                return -1
         self._in_message = True
         self._fin = fin
         self._frame_left = length

@@ -48,6 +48,7 @@ class ConnectionHandler:
         self._backend = Backend(
             settings,
             f"handler-{slot}-{incarnation}",
+            stats=self._stats,
             hear_store=self._hear_store,
             hear_service=self._hear_service,
             store_up=self._greet_store,

@@ -4,7 +4,8 @@ Enters: calls and casts. Leaves: their answers, in order. Next: `reassembly_serv
 
 A *call* is answered (a result, or a `LinkRefusal` of the other side), a *cast* is not. A round trip
 takes some 40 µs, where an actor call takes a millisecond; order is kept, where async actors reorder;
-and the end of the other process shows at once as `lost`.
+and the end of the other process shows at once as `lost`. What is sent in one turn of the event loop,
+or while one read is taken, leaves in one write.
 
 Wire: u32 little-endian length, then one msgpack array: `[0, id, method, args]` a call,
 `[1, id, result]` and `[2, id, code, text]` its answers, `[3, method, args]` a cast.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -48,8 +49,14 @@ class LinkRefusal(Exception):
         self.code = code
 
 
+LATER = object()
+"""What a handle returns for a call that it answers later, with `Link.answer` or `Link.refuse`."""
+
 Handle = Callable[["Link", str, list[Any]], Any]
-"""`(link, method, args) -> result`, or a future of it; raises `LinkRefusal` to refuse a call."""
+"""`(link, method, args) -> result`, or `LATER`; raises `LinkRefusal` to refuse a call."""
+
+Answer = Callable[[Any, LinkLost | LinkRefusal | None], None]
+"""`(result, None)`, or `(None, error)`."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -64,34 +71,45 @@ class Link(asyncio.BufferedProtocol):
         self._handle = handle
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(64 * 1024)
+        self._buffer = memoryview(bytearray(64 * 1024))
         self._filled = 0
         self._next_id = 0
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, Answer] = {}
         self._pack = msgpack.Packer(use_bin_type=True).pack
         self._loop = asyncio.get_running_loop()
-        #: what this turn of the loop sends; it leaves in one system call
+        #: lengths and messages that leave in one system call, with the next `flush`
         self._outgoing: list[bytes] = []
+        #: whether somebody will call `flush` for what is sent now
+        self._is_flush_due = False
+        #: the call that `handle` is being asked; wanted by `answer` and `refuse` if it returns `LATER`
+        self.call_id = 0
         #: whatever the owner wants to know about the peer (its name, its leases)
         self.peer: Any = None
         self.is_lost = False
 
     # ---- for the owner -----------------------------------------------------------------------
 
+    def ask(self, method: str, args: Sequence[Any], answer: Answer) -> None:
+        """Asks the other side; `answer` is called once, but never before this returns.
+
+        Its error is a `LinkRefusal` when the other side said no, a `LinkLost` when it is gone.
+        """
+        if self.is_lost:
+            self._loop.call_soon(answer, None, LinkLost(method))
+            return
+        self._next_id += 1
+        self._pending[self._next_id] = answer
+        self._send([_CALL, self._next_id, method, args])
+
     def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
-        """Asks the other side; await the result.
+        """As `ask`, for a coroutine: await the result.
 
         Raises (through the future):
             LinkRefusal: the other side said no.
             LinkLost: it is gone.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
-        if self.is_lost:
-            future.set_exception(LinkLost(method))
-            return future
-        self._next_id += 1
-        self._pending[self._next_id] = future
-        self._send([_CALL, self._next_id, method, args])
+        self.ask(method, args, partial(_resolve, future))
         return future
 
     def cast(self, method: str, *args: Any) -> None:
@@ -99,10 +117,34 @@ class Link(asyncio.BufferedProtocol):
         if not self.is_lost:
             self._send([_CAST, method, args])
 
+    def cast_later(self, method: str, *args: Any) -> None:
+        """As `cast`, for what is not urgent: it leaves with whatever is sent next, or with `flush`."""
+        if not self.is_lost:
+            self._queue([_CAST, method, args])
+
+    def answer(self, call_id: int, result: Any) -> None:
+        """Answers a call that `handle` put off; it leaves with the next `flush`."""
+        self._queue([_RESULT, call_id, result])
+
+    def refuse(self, call_id: int, refusal: LinkRefusal) -> None:
+        """Refuses a call that `handle` put off, in the manner of `answer`."""
+        self._queue([_REFUSED, call_id, refusal.code, str(refusal)])
+
+    def flush(self) -> None:
+        """Sends what has been queued."""
+        self._is_flush_due = False
+        outgoing = self._outgoing
+        if not outgoing:
+            return
+        self._outgoing = []
+        if not self.is_lost:
+            assert self._transport is not None
+            self._transport.write(b"".join(outgoing))
+
     def close(self) -> None:
         """Ends the connection once what was sent is out."""
         if self._transport is not None:
-            self._flush()
+            self.flush()
             self._transport.close()
 
     # ---- asyncio -----------------------------------------------------------------------------
@@ -114,91 +156,87 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
         pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(LinkLost("the other process is gone"))
-                future.exception()  # its caller may be gone as well
+        for answer in pending.values():
+            answer(None, LinkLost("the other process is gone"))
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if len(self._buffer) - self._filled < 4096:
-            self._buffer = self._buffer + bytearray(len(self._buffer))
-        return memoryview(self._buffer)[self._filled :]
+        filled = self._filled
+        if not filled:
+            return self._buffer
+        if len(self._buffer) - filled < 4096:
+            larger = memoryview(bytearray(2 * len(self._buffer)))
+            larger[:filled] = self._buffer[:filled]
+            self._buffer = larger
+        return self._buffer[filled:]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._filled += nbytes
-        at = 0
-        while self._filled - at >= 4:
-            (length,) = _LENGTH.unpack_from(self._buffer, at)
+        buffer, filled, at = self._buffer, self._filled + nbytes, 0
+        self._is_flush_due = True  # what is sent meanwhile leaves below
+        while filled - at >= 4:
+            (length,) = _LENGTH.unpack_from(buffer, at)
             if length > MAX_LINK_MESSAGE_BYTES:
                 raise ValueError(f"a link message of {length} bytes: the peer is no process of this node")
-            if self._filled - at - 4 < length:
+            body = at + 4
+            if filled - body < length:
                 break
-            message = msgpack.unpackb(memoryview(self._buffer)[at + 4 : at + 4 + length], use_list=True)
-            at += 4 + length
-            self._take(message)
-        if at:
-            rest = bytes(memoryview(self._buffer)[at : self._filled])
-            self._buffer[: len(rest)] = rest
-            self._filled = len(rest)
+            at = body + length
+            self._take(msgpack.unpackb(buffer[body:at]))
+        if at and at < filled:
+            buffer[: filled - at] = bytes(buffer[at:filled])
+        self._filled = filled - at
+        self.flush()
 
     # ---- inside ------------------------------------------------------------------------------
 
     def _send(self, message: list[Any]) -> None:
+        self._queue(message)
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def _queue(self, message: list[Any]) -> None:
         body = self._pack(message)
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
         self._outgoing += (_LENGTH.pack(len(body)), body)
 
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if outgoing and not self.is_lost:
-            assert self._transport is not None
-            self._transport.write(b"".join(outgoing))
-
     def _take(self, message: list[Any]) -> None:
-        match message:
-            case [0, call_id, method, args]:
-                self._answer(call_id, method, args)
-            case [1, call_id, result]:
-                future = self._pending.pop(call_id)
-                if not future.done():
-                    future.set_result(result)
-            case [2, call_id, code, text]:
-                future = self._pending.pop(call_id)
-                if not future.done():
-                    future.set_exception(LinkRefusal(code, text))
-            case [3, method, args]:
-                try:
-                    result = self._handle(self, method, args)
-                except LinkRefusal as refusal:
-                    logger.warning("%s was refused: %s", method, refusal)
-                    return
-                assert not isinstance(result, asyncio.Future), f"{method} is cast, so nobody awaits it"
-            case _:
-                raise ValueError("not a link message")
+        kind = message[0]
+        if kind == _RESULT:
+            self._pending.pop(message[1])(message[2], None)
+        elif kind == _CALL:
+            self._carry_out(message[1], message[2], message[3])
+        elif kind == _CAST:
+            try:
+                result = self._handle(self, message[1], message[2])
+            except LinkRefusal as refusal:
+                logger.warning("%s was refused: %s", message[1], refusal)
+                return
+            assert result is not LATER, f"{message[1]} is cast, so nobody awaits it"
+        elif kind == _REFUSED:
+            self._pending.pop(message[1])(None, LinkRefusal(message[2], message[3]))
+        else:
+            raise ValueError("not a link message")
 
-    def _answer(self, call_id: int, method: str, args: list[Any]) -> None:
+    def _carry_out(self, call_id: int, method: str, args: list[Any]) -> None:
+        self.call_id = call_id
         try:
             result = self._handle(self, method, args)
         except LinkRefusal as refusal:
-            self._send([_REFUSED, call_id, refusal.code, str(refusal)])
+            self.refuse(call_id, refusal)
             return
-        if isinstance(result, asyncio.Future):
-            result.add_done_callback(partial(self._answer_later, call_id))
-        else:
-            self._send([_RESULT, call_id, result])
+        if result is not LATER:
+            self._queue([_RESULT, call_id, result])
 
-    def _answer_later(self, call_id: int, result: asyncio.Future[Any]) -> None:
-        if self.is_lost or result.cancelled():
-            return
-        error = result.exception()
-        if error is None:
-            self._send([_RESULT, call_id, result.result()])
-        elif isinstance(error, LinkRefusal):
-            self._send([_REFUSED, call_id, error.code, str(error)])
-        else:
-            raise error
+
+def _resolve(future: asyncio.Future[Any], result: Any, error: LinkLost | LinkRefusal | None) -> None:
+    if future.done():
+        return  # its caller was cancelled
+    if error is None:
+        future.set_result(result)
+        return
+    future.set_exception(error)
+    if isinstance(error, LinkLost):
+        future.exception()  # its caller may be gone as well
 
 
 class LinkServer:
@@ -269,12 +307,17 @@ class LinkClient:
         """Waits until the link is up."""
         await self._up.wait()
 
+    def ask(self, method: str, args: Sequence[Any], answer: Answer) -> None:
+        """As `Link.ask`; the answer is a `LinkLost` while the other side is away."""
+        if self.link is not None:
+            self.link.ask(method, args, answer)
+        else:
+            asyncio.get_running_loop().call_soon(answer, None, LinkLost(method))
+
     def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
         """As `Link.call`; fails with `LinkLost` while the other side is away."""
-        if self.link is not None:
-            return self.link.call(method, *args)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.set_exception(LinkLost(method))
+        self.ask(method, args, partial(_resolve, future))
         return future
 
     def cast(self, method: str, *args: Any) -> bool:
@@ -283,6 +326,16 @@ class LinkClient:
             return False
         self.link.cast(method, *args)
         return True
+
+    def cast_later(self, method: str, *args: Any) -> None:
+        """As `Link.cast_later`; nothing when the other side is away."""
+        if self.link is not None:
+            self.link.cast_later(method, *args)
+
+    def flush(self) -> None:
+        """As `Link.flush`."""
+        if self.link is not None:
+            self.link.flush()
 
     async def close(self) -> None:
         """Ends the link for good."""

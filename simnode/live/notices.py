@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from simnode.live.payloads import Payload, whole
+from simnode.metrics.cells import Counter
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec.base import Codec, Encoding
 from simnode.protocol.messages.contracts import Delta, State
@@ -19,13 +22,17 @@ class Notice:
     Args:
         stored: the contract as it is now; the notice's from here on.
         delta: what was appended last, if that is all that changed since the version before.
+        encodings: counts the serializations, by the encoding's name.
     """
 
-    __slots__ = ("_delta", "_encoded", "_shares", "_stored")
+    __slots__ = ("_delta", "_encoded", "_encodings", "_shares", "_stored")
 
-    def __init__(self, stored: StoredState, delta: Payload | None) -> None:
+    def __init__(
+        self, stored: StoredState, delta: Payload | None, encodings: Mapping[tuple[str, ...], Counter]
+    ) -> None:
         self._stored = stored
         self._delta = delta
+        self._encodings = encodings
         self._shares = 1
         self._encoded: dict[tuple[Encoding, bool], tuple[UpdateNotification, Rope]] = {}
 
@@ -53,6 +60,7 @@ class Notice:
             update = self._as_delta() if as_delta else State(state=whole(self._stored.state))
             notification = UpdateNotification(key=self._stored.key, update=update)
             known = self._encoded[codec.encoding, as_delta] = (notification, codec.encode_result(notification))
+            self._encodings[(codec.encoding.value,)].inc()
         return known
 
     def _as_delta(self) -> Delta:

@@ -1,4 +1,4 @@
-"""Where payloads stay. Enters: payloads in flight. Leaves: extents that a row may refer to. Next: `store.py`.
+"""Where payloads stay. Enters: payloads in flight. Leaves: extents that a row may refer to. Next: `row_changes.py`.
 
 A state is one extent: up to 64 KiB in the row itself, above that one range of one segment. The
 segment that a message arrived in is kept as it is when the state is all there is to keep of it;
@@ -9,16 +9,17 @@ segment with room to grow, so that appending n bytes costs n bytes, not the stat
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from simnode.live.link import LinkClient, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
 from simnode.protocol.blob import same_bytes
 from simnode.storage.errors import SegmentGone
-from simnode.storage.rows import Extents, SegmentRef
+from simnode.storage.rows import Extents, SegmentRef, extents_nbytes
 from simnode.storage.segment_file import sync_directory
 from simnode.storage.segments import Segment
 
@@ -30,14 +31,14 @@ OFF_LOOP_BYTES = 256 * 1024
 LOST = "lost"
 
 
-class Placed(Protocol):
-    """The batch that a placement belongs to."""
-
-    new_segments: list[str]
+COMPARED_FIRST_BYTES = 4096
+"""At each end of two payloads, before all of them is compared: most differ there."""
 
 
 class Placer:
     """Puts payloads where they will stay.
+
+    The segments that a placement fills are added to its `new_segments`, for whoever has to undo it.
 
     Args:
         directory: of the segments.
@@ -53,13 +54,7 @@ class Placer:
         #: segments of ours with room behind the state: name -> capacity in bytes
         self._growing: dict[str, int] = {}
 
-    async def run(self, nbytes: int, work: Callable[..., T], *args: Any) -> T:
-        """Does `work` here, or in a thread when it is about many bytes."""
-        if nbytes <= OFF_LOOP_BYTES:
-            return work(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-
-    async def place(self, parts: list[Payload], placed: Placed) -> tuple[Extents, str | None]:
+    async def place(self, parts: list[Payload], new_segments: list[str]) -> tuple[Extents, str | None]:
         """A whole state. Returns its extents and the message's segment if the row refers to it now.
 
         Raises:
@@ -67,54 +62,87 @@ class Placer:
             LinkLost: the reassembly service is.
         """
         first = parts[0]
-        if len(parts) == 1 and isinstance(first, list) and payload_nbytes(first) > INLINE_BYTES:
-            name, start, stop = first
-            if self._durable:
-                await self.run(stop - start, _sync, self._directory, name)
-            await self._service.call("stored", name, start, stop, stop - start)
-            placed.new_segments.append(name)
-            return (SegmentRef(name, start, stop),), name
-        return await self.copy(parts, placed), None
+        if isinstance(first, bytes) or len(parts) > 1 or payload_nbytes(first) <= INLINE_BYTES:
+            return await self.copy(parts, new_segments), None
+        name, start, stop = first
+        if self._durable:
+            await self._run(stop - start, _sync, self._directory, name)
+        await self._service.call("stored", name, start, stop, stop - start)
+        new_segments.append(name)
+        return (SegmentRef(name, start, stop),), name
 
-    async def copy(self, parts: list[Payload], placed: Placed, *, spare_bytes: int = 0) -> Extents:
+    async def copy(self, parts: list[Payload], new_segments: list[str], *, spare_bytes: int = 0) -> Extents:
         """The parts, joined, in the row or in a segment of their own. Raises as `place`."""
+        if len(parts) == 1 and type(parts[0]) is bytes and len(parts[0]) <= INLINE_BYTES:
+            return (parts[0],) if parts[0] else ()
         nbytes = sum(map(payload_nbytes, parts))
         if nbytes <= INLINE_BYTES:
             return (b"".join(_read(self._directory, part) for part in parts),) if nbytes else ()
         name, capacity = await self._service.call("lease", nbytes + spare_bytes)
         try:
-            await self.run(nbytes, _write, self._directory, name, 0, parts, self._durable)
+            await self._run(nbytes, _write, self._directory, name, 0, parts, self._durable)
             await self._service.call("stored", name, 0, capacity if spare_bytes else nbytes, nbytes)
         except LinkRefusal:  # a part is gone, or the store is full
             self._service.cast("release", name)
             raise
-        placed.new_segments.append(name)
+        new_segments.append(name)
         if spare_bytes:
             self._growing[name] = capacity
         return (SegmentRef(name, 0, nbytes),)
+
+    async def holds(self, state: Extents, payload: Payload) -> bool:
+        """Whether a state is the very bytes of a payload. Raises `LinkRefusal` if a segment is gone."""
+        if len(state) == 1 and isinstance(payload, bytes) and isinstance(state[0], bytes):
+            return payload == state[0]
+        nbytes = payload_nbytes(payload)
+        if nbytes != extents_nbytes(state):
+            return False
+        if len(state) == 1 and nbytes > 2 * COMPARED_FIRST_BYTES:
+            (theirs,) = as_payloads(state)
+            for at in (0, nbytes - COMPARED_FIRST_BYTES):
+                if _piece(self._directory, theirs, at) != _piece(self._directory, payload, at):
+                    return False
+        return await self._run(nbytes, _compare, self._directory, as_payloads(state), payload)
+
+    async def feed(self, state_hash: Any, payloads: list[Payload]) -> None:
+        """Puts payloads into a running BLAKE3. Raises `LinkRefusal` if a segment is gone."""
+        await self._run(sum(map(payload_nbytes, payloads)), _feed_hash, self._directory, state_hash, payloads)
 
     def forget(self, names: Iterable[str]) -> None:
         """These segments are no state's any more."""
         for name in names:
             self._growing.pop(name, None)
 
-    async def append(self, state: Extents, delta: Payload, placed: Placed) -> tuple[Extents, Payload]:
+    def is_growing(self, name: str) -> bool:
+        """Whether something may still be appended to the state in this segment."""
+        return name in self._growing
+
+    async def append(self, state: Extents, delta: Payload, new_segments: list[str]) -> tuple[Extents, Payload]:
         """A state with `delta` behind it: its extents, and where the delta can be read now. Raises as `place`."""
         nbytes = payload_nbytes(delta)
         if len(state) == 1 and isinstance(state[0], SegmentRef):
             ref = state[0]
             if self._growing.get(ref.name, 0) - ref.stop >= nbytes:
                 # readers of the old row see nothing of this: their range ends before it
-                await self.run(nbytes, _write, self._directory, ref.name, ref.stop, [delta], self._durable)
+                await self._run(nbytes, _write, self._directory, ref.name, ref.stop, [delta], self._durable)
                 grown = SegmentRef(ref.name, ref.start, ref.stop + nbytes)
                 return (grown,), _readable(delta, grown, nbytes)
-        current = [
-            extent if isinstance(extent, bytes) else [extent.name, extent.start, extent.stop] for extent in state
-        ]
+        current = as_payloads(state)
         total = sum(map(payload_nbytes, current)) + nbytes
-        extents = await self.copy([*current, delta], placed, spare_bytes=total // 2)
+        extents = await self.copy([*current, delta], new_segments, spare_bytes=total // 2)
         last = extents[-1]
         return extents, _readable(delta, last, nbytes) if isinstance(last, SegmentRef) else delta
+
+    async def _run(self, nbytes: int, work: Callable[..., T], *args: Any) -> T:
+        """Does `work` here, or in a thread when it is about many bytes."""
+        if nbytes <= OFF_LOOP_BYTES:
+            return work(*args)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+def as_payloads(extents: Extents) -> list[Payload]:
+    """A stored value as it travels."""
+    return [extent if isinstance(extent, bytes) else [extent.name, extent.start, extent.stop] for extent in extents]
 
 
 def _readable(delta: Payload, ref: SegmentRef, nbytes: int) -> Payload:
@@ -162,19 +190,32 @@ def _sync(directory: Path, name: str) -> None:
     sync_directory(directory)
 
 
-def compare(directory: Path, state: Extents, payload: Payload) -> bool:
-    """Whether a state holds the very bytes of a payload of the same length."""
+def _piece(directory: Path, payload: Payload, at: int) -> bytes:
+    """A few bytes of a payload; a mapping would cost three times as much."""
+    if isinstance(payload, bytes):
+        return payload[at : at + COMPARED_FIRST_BYTES]
+    name, start, _ = payload
+    try:
+        fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise LinkRefusal(LOST, f"segment {name} is gone") from error
+    try:
+        return os.pread(fd, COMPARED_FIRST_BYTES, start + at)
+    finally:
+        os.close(fd)
+
+
+def _compare(directory: Path, state: list[Payload], payload: Payload) -> bool:
     theirs = _view(directory, payload)
     at = 0
-    for extent in state:
-        view = _view(directory, extent if isinstance(extent, bytes) else [extent.name, extent.start, extent.stop])
+    for part in state:
+        view = _view(directory, part)
         if not same_bytes(view, theirs[at : at + len(view)]):
             return False
         at += len(view)
     return True
 
 
-def feed_hash(directory: Path, state_hash: Any, payloads: list[Payload]) -> None:
-    """Puts payloads into a running BLAKE3."""
+def _feed_hash(directory: Path, state_hash: Any, payloads: list[Payload]) -> None:
     for payload in payloads:
         state_hash.update(_view(directory, payload))

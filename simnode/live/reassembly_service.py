@@ -4,8 +4,8 @@ It moves no payload byte: handlers write into the segments it names. It never qu
 grants or refuses at once, so that an admitted message can always finish.
 
 Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, `release(name)` cast.
-Store: `store_hello(live names)`, `lease(nbytes)`, `release(name)` cast, `stored(name, start, stop, kept)`,
-`retire(name)` cast; it is asked `holds(names)`.
+Store: `store_hello([[name], [name, start, stop] …])` of what is live, `lease(nbytes)`, `release(name)`
+cast, `stored(name, start, stop, kept)`, `retire(name)` cast; it is asked `holds(names)`.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class ReassemblyService:
         if self._settling is not None:
             self._settling.cancel()
         await self._server.close()
+        if self._pool is not None:  # whoever comes next does not know what lies around the payloads
+            self._pool.tidy(at_most=self._pool.figures().stored_segments)
         self._lock.close()
 
     # ---- calls -------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ class ReassemblyService:
                 case "release", [name]:
                     self._release(name)
                 case "stored", [name, start, stop, kept]:
-                    if name in pool.orphans:  # leased before a restart of ours, and in nobody's hands but the store's
+                    if pool.is_orphan(name):  # leased before a restart of ours, and in nobody's hands but the store's
                         pool.adopt(name, STORE)
                     pool.stored(name, start, stop, kept)
                     self._note()
@@ -144,13 +146,19 @@ class ReassemblyService:
                     self._pool.adopt(name, owner)
         self._note()
 
-    def _welcome_store(self, link: Link, live: list[str]) -> list[str]:
-        """A store is there and says which segments its rows refer to; returns those that are lost."""
+    def _welcome_store(self, link: Link, live: list[list[Any]]) -> list[str]:
+        """A store is there and says which segments, or just which part of them, it needs; returns those lost."""
         assert self._pool is not None
         link.peer = STORE
         self._store = link
-        missing = self._pool.live(live)
-        referenced = set(live)
+        referenced = {name for name, *_ in live}
+        missing = self._pool.live(sorted(referenced))
+        for name, *part in live:
+            if part and name not in missing:
+                try:
+                    self._pool.trim_later(name, *part)
+                except IndexError:  # not as long as its row says
+                    missing.append(name)
         for name in self._pool.stored_names:
             if name not in referenced:  # told us, and died before its row was committed
                 self._pool.retire(name)

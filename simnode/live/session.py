@@ -40,6 +40,9 @@ MAX_REQUESTS_IN_HAND = 1024
 MAX_REQUESTS_BESIDE_STREAMS = 16 * 1024
 """The same while a stream of the connection is incomplete: a client may not read before it has sent it all."""
 
+UNNOTED_BYTES = 64 * 1024
+"""Less than this, due and not a stream, is no backlog before the socket has refused to take it."""
+
 REPLY = object()
 """The token of a reply that holds nothing."""
 
@@ -154,7 +157,7 @@ class Session:
             stats = self._stats
             self._held_unsent += message.held_bytes
             stats.messages_out.inc()
-            stats.bytes_out.inc(len(message.data))
+            stats.bytes_out.inc(message.data.nbytes)
             if connection.outbox.due_chunks < chunks:
                 stats.chunks_out.inc()
             if message.ends_stream:
@@ -170,10 +173,14 @@ class Session:
         self.requests_answered()
 
     def message_sent(self, token: object) -> None:
-        if isinstance(token, StoredState | Notice):
-            token.release()
-        if not isinstance(token, Notice):
+        if token is REPLY:
             self._unsent_replies -= 1
+        elif isinstance(token, Notice):
+            token.release()
+        else:
+            assert isinstance(token, StoredState)
+            self._unsent_replies -= 1
+            token.release()
 
     def lost(self, reason: str) -> None:
         if self.connection is None:
@@ -195,8 +202,10 @@ class Session:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
         self._unsent_replies += 1
+        outbox = self.connection.outbox
         self.connection.send_response(ticket, result, token=REPLY if token is None else token)
-        self._note_outbound()
+        if outbox.due_bytes > UNNOTED_BYTES:
+            self._note_outbound()
         self._websocket.send_soon()
 
     def authenticate(self, token: str) -> None:
@@ -211,8 +220,13 @@ class Session:
         self._websocket.close(CLOSE_AUTH_TOKEN_INVALID, "AUTH_TOKEN_INVALID", label="unauthorized")
 
     def close(self, code: int = NORMAL_CLOSURE, reason: str = "", *, label: str = "requested") -> None:
-        """Ends the connection after what is due."""
+        """Ends the connection after what is due; changes come due no more."""
+        self._subscribers.gone(self)
         self._websocket.close(code, reason, label=label)
+
+    def failed(self) -> None:
+        """A bug of ours ends the connection."""
+        self._websocket.fail_internally()
 
     def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
         """Answers a node query."""
@@ -268,13 +282,11 @@ class Session:
         """Keeps the backlog's figures exact."""
         connection = self.connection
         if connection is not None:
-            outbox = connection.outbox
-            self._backlog.note_outbound(
-                outbox.due_chunks,
-                outbox.due_bytes + self._websocket.unsent_bytes,
-                outbox.held_bytes + self._held_unsent,
-                Pulse.now(),
-            )
+            outbox, backlog = connection.outbox, self._backlog
+            chunks, held = outbox.due_chunks, outbox.held_bytes + self._held_unsent
+            nbytes = outbox.due_bytes + self._websocket.unsent_bytes
+            if nbytes != backlog.bytes_out or chunks != backlog.chunks_out or held != backlog.held:
+                backlog.note_outbound(chunks, nbytes, held, Pulse.now())
 
     def _receive(self, message: Blob) -> None:
         connection = self.connection
@@ -282,7 +294,7 @@ class Session:
         now_s = Pulse.now()
         stats = self._stats
         stats.messages_in.inc()
-        stats.bytes_in.inc(len(message))
+        stats.bytes_in.inc(len(message.view))
         connection.receive_message(message, now_s)
         self._take_events()
 
@@ -293,7 +305,8 @@ class Session:
             match event:
                 case RequestReceived():
                     self._requests.begin(event)
-                    self._limit_requests()
+                    if self._waiting >= MAX_REQUESTS_IN_HAND:
+                        self._limit_requests()
                 case SinkRequested(stream_id=stream_id, nbytes=nbytes):
                     self._websocket.pause()
                     self._backend.lease(nbytes, self._sink_provider(stream_id))
@@ -329,9 +342,12 @@ class Session:
         def provide(sink: Sink | SinkRefused) -> None:
             connection = self.connection
             assert connection is not None
-            if stream_id in connection.reassembly:  # else it expired, or the connection was lost meanwhile
-                connection.provide_sink(stream_id, sink, Pulse.now())
-                self._take_events()
+            try:
+                if stream_id in connection.reassembly:  # else it expired, or the connection was lost meanwhile
+                    connection.provide_sink(stream_id, sink, Pulse.now())
+                    self._take_events()
+            except Exception:
+                self.failed()
             self._websocket.resume()
 
         return provide

@@ -55,10 +55,12 @@ class NodeSettings:
     limits: Limits = field(default_factory=Limits)
     caps: SubscriptionCaps = field(default_factory=SubscriptionCaps)
 
-    @property
-    def segments_dir(self) -> Path:
-        """Where the payloads are."""
-        return self.data_dir / "segments"
+    segments_dir: Path = field(init=False, compare=False)
+    """Where the payloads are."""
+
+    def __post_init__(self) -> None:
+        # not a property: it is asked for with each lease, and joining paths takes a tenth of that
+        object.__setattr__(self, "segments_dir", self.data_dir / "segments")
 
     @property
     def index_dir(self) -> Path:

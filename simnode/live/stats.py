@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from simnode.metrics.cells import Counter, Histogram
 from simnode.metrics.slab import StatsSlab
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.messages.requests import (
@@ -53,6 +54,7 @@ class HandlerStats:
         self.opened = slab.counter("simnode_connections_opened_total")
         self.notifications_sent = slab.counter("simnode_notifications_total", outcome="sent")
         self.notifications_coalesced = slab.counter("simnode_notifications_total", outcome="coalesced")
+        self.notifications_encoded = slab.counters("simnode_notifications_encoded_total")
         self.chunks_in = slab.counter("simnode_chunks_total", direction="inbound")
         self.chunks_out = slab.counter("simnode_chunks_total", direction="outbound")
         self.messages_in = slab.counter("simnode_messages_total", direction="inbound")
@@ -65,10 +67,41 @@ class HandlerStats:
         self.backlog_bytes_out = slab.peak("simnode_backlog_bytes", direction="outbound")
         self.materialized = slab.peak("simnode_outbound_materialized_bytes")
 
-    def request_answered(self, kind: str, encoding: Encoding, outcome: str, seconds: float) -> None:
+        self._of_encoding = {encoding: EncodingStats(self, encoding) for encoding in Encoding}
+
+    def of(self, encoding: Encoding) -> EncodingStats:
+        """The requests in one encoding."""
+        return self._of_encoding[encoding]
+
+
+class EncodingStats:
+    """The requests in one encoding.
+
+    Args:
+        stats: of the process.
+        encoding: of the connections that count here.
+    """
+
+    def __init__(self, stats: HandlerStats, encoding: Encoding) -> None:
+        self._stats = stats
+        self._encoding = encoding.value
+        #: by the request's class and the outcome: looked up once for each request, so by nothing dearer to hash
+        self._cells: dict[tuple[type, str], tuple[Counter, Histogram]] = {}
+
+    def answered(self, request: ClientRequest, outcome: str, seconds: float) -> None:
         """A request got its answer so long after its last byte came."""
-        self.requests[kind, encoding.value, outcome].inc()
-        self.durations[kind, encoding.value].observe(seconds)
+        cells = self._cells.get((type(request), outcome))
+        if cells is None:
+            kind = kind_of(request)
+            cells = (self._stats.requests[kind, self._encoding, outcome], self._stats.durations[kind, self._encoding])
+            self._cells[type(request), outcome] = cells
+        counter, duration = cells
+        counter.inc()
+        duration.observe(seconds)
+
+    def unanswered(self, request: ClientRequest) -> None:
+        """A request was carried out that gets no answer."""
+        self._stats.requests[kind_of(request), self._encoding, "ok"].inc()
 
 
 class Backlog:
@@ -78,14 +111,14 @@ class Backlog:
         stats: of the process.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_out", "_held", "_stats", "chunks_in")
+    __slots__ = ("_bytes_in", "_stats", "bytes_out", "chunks_in", "chunks_out", "held")
 
     def __init__(self, stats: HandlerStats) -> None:
         self._stats = stats
         #: as noted last; the bytes change only when this does
         self.chunks_in = 0
         self._bytes_in = 0
-        self._chunks_out = self._bytes_out = self._held = 0
+        self.chunks_out = self.bytes_out = self.held = 0
 
     def note_inbound(self, chunks: int, nbytes: int, now_s: float) -> None:
         """Chunks and bytes of incomplete streams, now."""
@@ -95,13 +128,15 @@ class Backlog:
 
     def note_outbound(self, chunks: int, nbytes: int, held: int, now_s: float) -> None:
         """Chunks and bytes due and not written, and bytes held in the heap for them, now."""
-        if nbytes != self._bytes_out or chunks != self._chunks_out:
-            self._stats.backlog_chunks_out.add(chunks - self._chunks_out, now_s)
-            self._stats.backlog_bytes_out.add(nbytes - self._bytes_out, now_s)
-            self._chunks_out, self._bytes_out = chunks, nbytes
-        if held != self._held:
-            self._stats.materialized.add(held - self._held, now_s)
-            self._held = held
+        if nbytes != self.bytes_out:
+            self._stats.backlog_bytes_out.add(nbytes - self.bytes_out, now_s)
+            self.bytes_out = nbytes
+        if chunks != self.chunks_out:
+            self._stats.backlog_chunks_out.add(chunks - self.chunks_out, now_s)
+            self.chunks_out = chunks
+        if held != self.held:
+            self._stats.materialized.add(held - self.held, now_s)
+            self.held = held
 
     def clear(self, now_s: float) -> None:
         """The connection is gone."""

@@ -1,9 +1,9 @@
 """One client's socket. Enters: a socket. Leaves: messages to a session, bytes to the peer. Next: `session.py`.
 
 The socket is read and written directly from the event loop's readiness callbacks: what `recv_into`
-fills is parsed in place, and what `sendmsg` takes has left this process. Handshake, control frames
-and close codes are the `websockets` library's (`ServerProtocol`, sans-I/O); data frames are
-`frames.FrameReader`'s.
+fills is parsed in place, and what `sendmsg` takes has left this process. The handshake (`upgrade.py`),
+control frames and close codes are the `websockets` library's (`ServerProtocol`, sans-I/O); data
+frames are `frames.FrameReader`'s.
 """
 
 from __future__ import annotations
@@ -15,34 +15,28 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Protocol
 
 from websockets.frames import CloseCode
-from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from simnode.live.frames import FrameReader
-from simnode.live.handshake import Accepted, AccessRules, Refused, judge
+from simnode.live.handshake import Accepted, AccessRules
+from simnode.live.read_buffer import ReadBuffer
+from simnode.live.upgrade import HANDSHAKE_FAILED, MAX_REQUEST_BYTES, answer
 from simnode.live.writer import FrameWriter, Sent
 from simnode.protocol.limits import WHOLE_MESSAGE_SIZE
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import Sink
 
-MAX_REQUEST_BYTES = 32 * 1024
-"""Of the handshake request; the library bounds its lines and headers besides."""
-
 SCRATCH_BYTES = WHOLE_MESSAGE_SIZE + 64 * 1024
 """What is read at once. One buffer serves all connections of a process."""
 
-COPIED_REST_BYTES = 4096
-"""The start of a frame that is no longer than this is copied to the front of the next read."""
-
-_NOTHING = bytearray()
-
 HANDSHAKE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+"""For a peer that takes none of what is still due to it, or does not end its side."""
+
 PING_INTERVAL_S = 30.0
 
 logger = logging.getLogger(__name__)
@@ -109,33 +103,33 @@ class WebSocket:
     ) -> None:
         self._sock = sock
         self._fd = sock.fileno()
-        self._scratch = scratch
+        self._buffer = ReadBuffer(scratch)
         self._rules = rules
         self._now = now
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._protocol = ServerProtocol(max_size=None, logger=_quiet)
         self._application = application(self)
+        #: `FrameEvents.message_received`: straight to the application, as long as its messages count
+        self.message_received = self._application.message_received
         self._reader = FrameReader(self, max_message_bytes=max_message_bytes)
         self._writer = FrameWriter(sock, self._application.next_message, self._application.message_sent)
-        #: the start of a frame, or of the request, whose rest is still to come
-        self._rest = _NOTHING
-        self._rest_nbytes = 0
         self._is_open = False
         self._is_lost = False
         self._is_reading = False
+        #: what comes due now goes out when what was read is taken
+        self._is_taking = False
         self._waits_for_socket = False
         self._send_is_scheduled = False
         self._ends_after_sending = False
         self._pauses = 0
-        self._close_reason = "handshake_failed"
+        self._close_reason = HANDSHAKE_FAILED
         #: when the connection must have got further, or None
         self.deadline: float | None = now() + HANDSHAKE_TIMEOUT_S
         self._next_ping_at = now() + PING_INTERVAL_S
         #: when the peer last took bytes that were due to it
         self.progress_at = now()
         self._progress_mark = (0, 0)
-        self.received_bytes = 0
 
     # ---- for the handler ---------------------------------------------------------------------
 
@@ -145,9 +139,10 @@ class WebSocket:
 
     def send_soon(self) -> None:
         """Something is due: send it in this turn of the loop, together with what else comes due."""
-        if not (self._send_is_scheduled or self._waits_for_socket or self._is_lost):
+        if not (self._send_is_scheduled or self._is_lost):
             self._send_is_scheduled = True
-            self._loop.call_soon(self._send)
+            if not (self._is_taking or self._waits_for_socket):
+                self._loop.call_soon(self._send_scheduled)
 
     def pause(self) -> None:
         """Nothing is received until the matching `resume`; calls nest."""
@@ -157,9 +152,17 @@ class WebSocket:
     def resume(self) -> None:
         """Undoes one `pause`; what waited in the buffer is received now."""
         self._pauses -= 1
-        if not self._pauses and not self._is_lost:
-            self._reader.blocked = False
-            self._parse_rest()
+        if self._pauses or self._is_lost:
+            return
+        self._reader.blocked = False
+        if self._is_taking:  # an answer at once: what is being taken goes on
+            return
+        if self._buffer.kept_bytes:
+            self._take(self._buffer.kept, self._buffer.kept_bytes)
+            if self._send_is_scheduled:
+                self._loop.call_soon(self._send_scheduled)
+        if not self._pauses:
+            self._resume_reading()
 
     def provide_room(self, sink: Sink | None) -> None:
         """Answers `Application.room_needed`."""
@@ -181,7 +184,7 @@ class WebSocket:
         if self._is_lost or self._ends_after_sending or self._protocol.state is not State.OPEN:
             return
         self._close_reason = label
-        self._ends_after_sending = True
+        self._ignore_messages()
         self._protocol.send_close(code, reason)
         self._take_protocol_output(after_everything=True)
         self.deadline = self._now() + CLOSE_TIMEOUT_S
@@ -192,6 +195,15 @@ class WebSocket:
             self._close_reason = label
         self._lose()
 
+    def fail_internally(self) -> None:
+        """A bug of ours, whose exception is being handled, ends this connection and no other."""
+        logger.exception("a connection failed")
+        self._reader.close()
+        if self._is_open and self._protocol.state is State.OPEN:
+            self.close(CloseCode.INTERNAL_ERROR, "internal error", label="internal_error")
+        else:
+            self.abort("internal_error")
+
     def check(self, now: float, *, progress_timeout_s: float) -> None:
         """Pings, and ends a connection that is too late; call it every second or so.
 
@@ -200,16 +212,19 @@ class WebSocket:
         """
         if self._is_lost:
             return
-        if self.deadline is not None and now >= self.deadline:
-            self.abort(self._close_reason)
-            return
+        self._buffer.shrink()
         in_kernel = self._bytes_in_kernel()
         mark = (self._writer.sent_bytes, in_kernel)
-        if mark != self._progress_mark or (not in_kernel and not self._writer.unsent_bytes):
+        if mark != self._progress_mark or not (in_kernel or self._writer.unsent_bytes):
+            if self._ends_after_sending and mark != self._progress_mark:
+                self.deadline = now + CLOSE_TIMEOUT_S
             self._progress_mark = mark
             self.progress_at = now
         elif now - self.progress_at >= progress_timeout_s:
             self.abort("stalled")
+            return
+        if self.deadline is not None and now >= self.deadline:
+            self.abort(self._close_reason)
             return
         if self._is_open and now >= self._next_ping_at and self._protocol.state is State.OPEN:
             self._next_ping_at = now + PING_INTERVAL_S
@@ -224,15 +239,17 @@ class WebSocket:
     # ---- reading -----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        # what was begun is short: read on behind a copy of it; else read just its rest behind it,
-        # so that the next frame starts in the scratch and little is ever moved
-        view, filled = self._scratch, self._rest_nbytes
-        if filled > COPIED_REST_BYTES:
-            view = memoryview(self._rest)
-        elif filled:
-            view[:filled] = memoryview(self._rest)[:filled]
+        if self._pauses:  # only now, because most pauses are over before anything comes
+            self._pause_reading()
+            return
+        buffer = self._buffer
+        view = room = buffer.scratch
+        kept = buffer.kept_bytes
+        if kept:
+            view = buffer.with_kept()
+            room = view[kept:]
         try:
-            nbytes = self._sock.recv_into(view[filled:])
+            nbytes = self._sock.recv_into(room)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -241,103 +258,46 @@ class WebSocket:
         if nbytes == 0:
             self._lose()
             return
-        self.received_bytes += nbytes
-        self._take(view, filled + nbytes)
-
-    def _fail_internally(self) -> None:
-        """A bug of ours ends this connection and no other."""
-        logger.exception("a connection failed")
-        self._reader.close()
-        if self._is_open and self._protocol.state is State.OPEN:
-            self.close(CloseCode.INTERNAL_ERROR, "internal error", label="internal_error")
-        else:
-            self.abort("internal_error")
-
-    def _parse_rest(self) -> None:
-        self._take(memoryview(self._rest), self._rest_nbytes)
-        if not self._is_lost and not self._pauses:
-            self._resume_reading()
+        self._take(view, kept + nbytes)
+        if self._send_is_scheduled and not self._waits_for_socket:
+            self._send()  # here, because another turn of the loop costs as much as sending
 
     def _take(self, view: memoryview, stop: int) -> None:
         start = 0
+        self._is_taking = True
         try:
             if not self._is_open:
                 start = self._take_request(view, stop)
             if self._is_open and not self._is_lost:
                 start = self._reader.feed(view, start, stop)
         except Exception:
-            self._fail_internally()
+            self.fail_internally()
             start = stop
-        if self._is_lost:
-            return
-        self._keep_rest(view[start:stop])
-        if self._pauses:
-            self._pause_reading()
-
-    def _keep_rest(self, rest: memoryview) -> None:
-        nbytes = len(rest)
-        if not nbytes:
-            self._rest, self._rest_nbytes = _NOTHING, 0
-            return
-        wanted = max(nbytes, self._reader.wanted if self._is_open else MAX_REQUEST_BYTES)
-        if rest.obj is not self._rest or nbytes != self._rest_nbytes or wanted > len(self._rest):
-            kept = bytearray(wanted)
-            kept[:nbytes] = rest
-            self._rest, self._rest_nbytes = kept, nbytes
+        self._is_taking = False
+        if start == stop or self._is_lost:
+            self._buffer.kept_bytes = 0
+        else:
+            wanted = self._reader.wanted if self._is_open else MAX_REQUEST_BYTES
+            self._buffer.keep(view, start, stop, wanted)
 
     def _take_request(self, view: memoryview, stop: int) -> int:
-        head = bytes(view[: min(stop, MAX_REQUEST_BYTES)])
-        end = head.find(b"\r\n\r\n")
-        if end < 0:
-            if stop >= MAX_REQUEST_BYTES:
-                self._reply(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too large\n")
-                return stop
+        reply = answer(self._protocol, bytes(view[: min(stop, MAX_REQUEST_BYTES)]), self._rules)
+        if reply is None:
             return 0
-        # the library gets the request alone: it would take the frames behind it, too
-        self._protocol.receive_data(head[: end + 4])
-        events = self._protocol.events_received()
-        if not events:
-            self._answer_no_request()
-            return stop
-        request = events[0]
-        assert isinstance(request, Request)
-        self._answer_request(request)
-        return end + 4 if self._is_open else stop
-
-    def _answer_no_request(self) -> None:
-        """The library has judged these bytes, and answered them if they were too long for it."""
-        if not any(self._take_protocol_output()):
-            reply = self._protocol.reject(HTTPStatus.BAD_REQUEST, f"{self._protocol.handshake_exc}\n")
-            self._writer.add_control(reply.serialize())
-        self._end_after_reply()
-
-    def _answer_request(self, request: Request) -> None:
-        verdict = judge(request, self._rules)
-        if isinstance(verdict, Refused):
-            self._close_reason = verdict.label
-            self._reply(verdict.status, verdict.text)
-            return
-        response = self._protocol.accept(request)
-        self._protocol.send_response(response)
-        self._take_protocol_output()
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        self._writer.add_control(reply.data)
+        if reply.accepted is None:
+            self._close_reason = reply.label
             self._end_after_reply()
-            return
+            return stop
         self._is_open = True
         self._close_reason = "connection_lost"
         self.deadline = None
-        self._application.opened(verdict)
-
-    def _reply(self, status: HTTPStatus, text: str) -> None:
-        response = self._protocol.reject(status, text)
-        if status is HTTPStatus.UPGRADE_REQUIRED:
-            response.headers["Upgrade"] = "websocket"
-        self._protocol.send_response(response)
-        self._take_protocol_output()
-        self._end_after_reply()
+        self.send_soon()
+        self._application.opened(reply.accepted)
+        return reply.taken
 
     def _end_after_reply(self) -> None:
-        self._ends_after_sending = True
+        self._ignore_messages()
         self.deadline = self._now() + CLOSE_TIMEOUT_S
         self.send_soon()
 
@@ -353,9 +313,10 @@ class WebSocket:
 
     # ---- frames.FrameEvents ------------------------------------------------------------------
 
-    def message_received(self, message: bytes) -> None:
-        if not self._ends_after_sending:
-            self._application.message_received(message)
+    def _ignore_messages(self) -> None:
+        """Everything due goes out, nothing more comes in."""
+        self._ends_after_sending = True
+        self.message_received = _ignore
 
     def large_message_received(self, sink: Sink, nbytes: int) -> None:
         if self._ends_after_sending:
@@ -385,12 +346,11 @@ class WebSocket:
 
     # ---- writing -----------------------------------------------------------------------------
 
-    def _take_protocol_output(self, *, after_everything: bool = False) -> list[bytes]:
-        output = self._protocol.data_to_send()
-        for data in output:
+    def _take_protocol_output(self, *, after_everything: bool = False) -> None:
+        for data in self._protocol.data_to_send():
             if data == b"":
                 self._writer.end_data()
-                self._ends_after_sending = True
+                self._ignore_messages()
                 if self.deadline is None:
                     self.deadline = self._now() + CLOSE_TIMEOUT_S
             elif after_everything:
@@ -398,7 +358,11 @@ class WebSocket:
             else:
                 self._writer.add_control(data)
         self.send_soon()
-        return output
+
+    def _send_scheduled(self) -> None:
+        # else it went out with what came due later, or will when the socket has room
+        if self._send_is_scheduled and not self._waits_for_socket:
+            self._send()
 
     def _send(self) -> None:
         self._send_is_scheduled = False
@@ -410,26 +374,25 @@ class WebSocket:
             self._lose()
             return
         except Exception:
-            self._fail_internally()
+            self.fail_internally()
             return
+        if sent is Sent.EVERYTHING and self._waits_for_socket:
+            self._waits_for_socket = False
+            self._loop.remove_writer(self._fd)
+            if self._send_is_scheduled:
+                self._loop.call_soon(self._send_scheduled)
         self._application.sent()
         if self._is_lost:  # what was received now that there is room for replies may have been its end
             return
-        if sent is Sent.BLOCKED:
-            if not self._waits_for_socket:
+        if sent is Sent.EVERYTHING:
+            if self._ends_after_sending and not self._send_is_scheduled:
+                self._half_close()
+        elif not self._waits_for_socket:
+            if sent is Sent.TURN_OVER:
+                self.send_soon()
+            else:  # until everything is out, whatever ends its turns: each change costs system calls
                 self._waits_for_socket = True
-                self._loop.add_writer(self._fd, self._on_writable)
-            return
-        if self._waits_for_socket:
-            self._waits_for_socket = False
-            self._loop.remove_writer(self._fd)
-        if sent is Sent.TURN_OVER:
-            self.send_soon()
-        elif self._ends_after_sending:
-            self._half_close()
-
-    def _on_writable(self) -> None:
-        self._send()
+                self._loop.add_writer(self._fd, self._send)
 
     def _half_close(self) -> None:
         """Everything is out: say so, and wait for the peer's end until `deadline`."""
@@ -447,7 +410,7 @@ class WebSocket:
             self._waits_for_socket = False
             self._loop.remove_writer(self._fd)
         self._sock.close()
-        self._rest, self._rest_nbytes = _NOTHING, 0
+        self._buffer.clear()
         self._reader.close()
         if self._protocol.close_rcvd is not None and self._close_reason == "connection_lost":
             self._close_reason = "peer_closed"
@@ -461,3 +424,7 @@ class WebSocket:
         buffer = fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0\0\0\0")
         (nbytes,) = struct.unpack("i", buffer)
         return int(nbytes)
+
+
+def _ignore(message: bytes) -> None:
+    """A message that came too late."""

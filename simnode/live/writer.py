@@ -22,9 +22,11 @@ GATHERED_BYTES = PIECE_BYTES
 GATHERED_PARTS = 256
 """And so many pieces: far below the kernel's IOV_MAX of 1,024."""
 
+JOINED_BYTES = 16 * 1024
+"""Up to so many bytes are copied together: `send` of one piece is cheaper than `sendmsg` of a few."""
+
 TURN_BYTES = 4 * PIECE_BYTES
 """After so many bytes a connection lets the others of its process go first."""
-
 
 QUEUED_CONTROL_FRAMES = 64
 """Pongs beyond so many replace each other."""
@@ -53,6 +55,7 @@ class FrameWriter:
         "_control",
         "_fragments",
         "_fragments_left",
+        "_is_exhausted",
         "_last",
         "_next_message",
         "_offered_bytes",
@@ -79,7 +82,9 @@ class FrameWriter:
         #: the rest of a large message that goes out in fragments
         self._fragments: Iterator[tuple[Rope, bool]] | None = None
         #: what the socket was offered and has not taken
-        self._parts: deque[Buffer] = deque()
+        self._parts: list[Buffer] = []
+        #: whether `next_message` had nothing more behind `_parts`
+        self._is_exhausted = False
         #: whose messages end in `_parts`
         self._tokens: list[object] = []
         #: bytes in `_parts`
@@ -117,16 +122,28 @@ class FrameWriter:
             OSError: the connection is gone.
         """
         before = self.sent_bytes
-        while True:
-            if not self._parts and not self._gather():
-                return Sent.EVERYTHING
+        self._is_exhausted = False  # what was true before the socket was full may not be any more
+        while self._parts or self._gather():
             try:
-                nbytes = self._sock.sendmsg(self._parts)
+                if self._offered_bytes <= JOINED_BYTES:
+                    nbytes = self._sock.send(b"".join(self._parts))
+                else:
+                    nbytes = self._sock.sendmsg(self._parts)
             except (BlockingIOError, InterruptedError):
                 return Sent.BLOCKED
-            self._take_off(nbytes)
+            self.sent_bytes += nbytes
+            self._offered_bytes -= nbytes
+            if self._offered_bytes:
+                self._take_off(nbytes)
+            else:
+                self._parts.clear()
+                if self._tokens and self._fragments is None:
+                    self._return_tokens()
+                if self._is_exhausted and not self._control:
+                    break
             if self.sent_bytes - before >= TURN_BYTES:
                 return Sent.TURN_OVER
+        return Sent.EVERYTHING
 
     @property
     def unsent_bytes(self) -> int:
@@ -140,6 +157,7 @@ class FrameWriter:
     # ---- inside ------------------------------------------------------------------------------
 
     def _gather(self) -> bool:
+        self._is_exhausted = False
         while self._offered_bytes < GATHERED_BYTES and len(self._parts) < GATHERED_PARTS:
             if self._control:
                 self._add(self._control.popleft())
@@ -154,11 +172,12 @@ class FrameWriter:
             message = self._next_message()
             if message is None:
                 if not self._last:
+                    self._is_exhausted = True
                     break
                 self._add(self._last.popleft())
                 continue
             self._tokens.append(message.token)
-            if len(message.data) <= PIECE_BYTES + GATHERED_BYTES:
+            if message.data.nbytes <= PIECE_BYTES + GATHERED_BYTES:
                 self._add_frame(BINARY, message.data, fin=True)
             else:
                 self._begin_fragments(message.data)
@@ -174,32 +193,30 @@ class FrameWriter:
         self._add_frame(BINARY, first, fin=is_last)
 
     def _add_frame(self, opcode: int, data: Rope, *, fin: bool) -> None:
-        self._add(frame_header(opcode, len(data), fin=fin))
-        self._parts.extend(data.parts)
-        self._offered_bytes += len(data)
+        header = frame_header(opcode, data.nbytes, fin=fin)
+        self._parts.append(header)
+        self._parts += data.parts
+        self._offered_bytes += len(header) + data.nbytes
 
     def _add(self, data: bytes) -> None:
         self._parts.append(data)
         self._offered_bytes += len(data)
 
     def _take_off(self, nbytes: int) -> None:
-        self.sent_bytes += nbytes
-        self._offered_bytes -= nbytes
         parts = self._parts
-        if not self._offered_bytes:
-            parts.clear()
-            if self._fragments is None and self._tokens:
-                tokens, self._tokens = self._tokens, []
-                for token in tokens:
-                    if token is not None:
-                        self._sent(token)
-            return
-        while nbytes:
-            part = parts.popleft()
-            if len(part) > nbytes:
-                parts.appendleft(memoryview(part)[nbytes:])
-                return
-            nbytes -= len(part)
+        taken = 0
+        while nbytes >= len(parts[taken]):
+            nbytes -= len(parts[taken])
+            taken += 1
+        del parts[:taken]
+        if nbytes:
+            parts[0] = memoryview(parts[0])[nbytes:]
+
+    def _return_tokens(self) -> None:
+        tokens, self._tokens = self._tokens, []
+        for token in tokens:
+            if token is not None:
+                self._sent(token)
 
 
 def _nothing() -> None:

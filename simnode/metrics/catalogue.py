@@ -286,6 +286,14 @@ TRAFFIC: tuple[Metric, ...] = (
         roles=HANDLER,
         labels=(NOTIFICATION_OUTCOME,),
     ),
+    Metric(
+        name="simnode_notifications_encoded_total",
+        kind=Kind.COUNTER,
+        help="Update notifications serialized: once per encoding and change, however many subscribers; "
+        "a delta is apart from its state, and so is what a subscriber that fell behind is sent later.",
+        roles=HANDLER,
+        labels=(ENCODING,),
+    ),
 )
 
 STORED: tuple[Metric, ...] = (

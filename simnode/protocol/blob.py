@@ -27,10 +27,13 @@ class Blob:
 
     def __init__(self, buffer: Buffer = b"", *, origin: object = None, start: int = 0) -> None:
         view = memoryview(buffer)
-        if view.format != "B" or view.ndim != 1:
-            view = view.cast("B")
+        if type(buffer) is not bytes:
+            if view.format != "B" or view.ndim != 1:
+                view = view.cast("B")
+            if not view.readonly:
+                view = view.toreadonly()
         #: one-dimensional, itemsize 1, read-only
-        self.view: Final = view if view.readonly else view.toreadonly()
+        self.view: Final = view
         self.origin: Final = origin
         self.start: Final = start
 
@@ -102,10 +105,17 @@ class Rope:
     __slots__ = ("nbytes", "parts")
 
     def __init__(self, parts: Iterable[Buffer | Blob] = ()) -> None:
-        views = (part.view if isinstance(part, Blob) else part for part in parts)
-        self.parts: Final[list[Buffer]] = [view for view in views if len(view)]
+        kept: list[Buffer] = []
+        total = 0
+        for part in parts:
+            view = part.view if isinstance(part, Blob) else part
+            nbytes = len(view)
+            if nbytes:
+                kept.append(view)
+                total += nbytes
+        self.parts: Final = kept
         #: always the sum of the lengths of `parts`
-        self.nbytes: Final = sum(map(len, self.parts))
+        self.nbytes: Final = total
 
     def __len__(self) -> int:
         return self.nbytes

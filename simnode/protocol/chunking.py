@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from simnode.protocol.blob import Rope
 from simnode.protocol.limits import CHUNK_SIZE
+from simnode.protocol.record import record
 
 EncodeChunk = Callable[[int, int, Rope], Rope]
 """`(index, total, data) -> the StreamChunk's message`, for one stream."""
@@ -18,7 +18,7 @@ def count_chunks(nbytes: int) -> int:
     return max(1, -(-nbytes // CHUNK_SIZE))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Framed:
     """A message made ready for sending.
 

@@ -117,7 +117,7 @@ class _Connection(ABC):
     def provide_sink(self, stream_id: int, sink: Sink | SinkRefused, now: float) -> None:
         """Answers `SinkRequested`; no message may be received in between (the caller's contract)."""
         try:
-            self._take_progress(stream_id, self.reassembly.provide_sink(stream_id, sink, now))
+            self._take_progress(stream_id, self.reassembly.provide_sink(stream_id, sink, now), now)
         except ReassemblyError as error:
             self._refuse_chunk(error)
 
@@ -144,16 +144,16 @@ class _Connection(ABC):
     def _receive_chunk(self, chunk: StreamChunk, now: float, expected_nbytes: int | None = None) -> None:
         try:
             progress = self.reassembly.receive_chunk(chunk, now, expected_nbytes=expected_nbytes)
-            self._take_progress(chunk.stream_id, progress)
+            self._take_progress(chunk.stream_id, progress, now)
         except ReassemblyError as error:
             self._refuse_chunk(error)
 
-    def _take_progress(self, stream_id: int, progress: Completed | NeedsSink | None) -> None:
+    def _take_progress(self, stream_id: int, progress: Completed | NeedsSink | None, now: float) -> None:
         if isinstance(progress, NeedsSink):
             self._events.append(SinkRequested(stream_id=stream_id, nbytes=progress.nbytes))
         elif isinstance(progress, Completed):
             self._events.append(StreamCompleted(stream_id=stream_id, nbytes=len(progress.message)))
-            self._take_message(progress.message, stream_id)
+            self._take_message(progress.message, stream_id, now)
 
     def _refuse_chunk(self, error: ReassemblyError) -> None:
         self._events.append(
@@ -161,7 +161,7 @@ class _Connection(ABC):
         )
 
     @abstractmethod
-    def _take_message(self, message: Blob, stream_id: int) -> None:
+    def _take_message(self, message: Blob, stream_id: int, now: float) -> None:
         """Takes a message that came in chunks."""
 
     def _lanes_of(self, request: ClientRequest, subject: bytes | None) -> tuple[Lane, ...]:
@@ -169,8 +169,8 @@ class _Connection(ABC):
         if subject is None:
             return ()
         if self.codec.replies_match_by_kind and isinstance(request, ContractRequest):
-            return (("key", subject), ("kind", type(request)))
-        return (("key", subject),)
+            return (subject, type(request).__name__)
+        return (subject,)
 
     def _take_stream_id(self) -> int:
         stream_id = self._next_stream_id
@@ -213,10 +213,10 @@ class ServerConnection(_Connection):
         except DecodeError as error:
             self._refuse_message(str(error))
             return
-        if isinstance(request, StreamChunk):
+        if type(request) is StreamChunk:
             self._receive_chunk(request, now)
         else:
-            self._take_request(request, message)
+            self._take_request(request, message, now)
 
     def refuse_message(self, cause: str) -> None:
         """Answers a message that the shell had no room for and threw away."""
@@ -249,7 +249,7 @@ class ServerConnection(_Connection):
             encoded: the same, serialized in this connection's encoding, for a shell with many subscribers.
             token: as of `send_response`.
         """
-        self.outbox.insert(("key", notification.key.instance), self._pack(notification, token, encoded))
+        self.outbox.insert(notification.key.instance, self._pack(notification, token, encoded))
 
     def send_unsolicited(self, result: HostResult) -> None:
         """Says something that answers no request (an authentication error)."""
@@ -263,7 +263,7 @@ class ServerConnection(_Connection):
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _take_message(self, message: Blob, stream_id: int) -> None:
+    def _take_message(self, message: Blob, stream_id: int, now: float) -> None:
         try:
             request = self.codec.decode_request(message)
         except DecodeError as error:
@@ -275,12 +275,14 @@ class ServerConnection(_Connection):
                 ReassemblyError(ReassemblyErrorKind.NESTED, text, stream_id=stream_id, kills_stream=True)
             )
         else:
-            self._take_request(request, message)
+            self._take_request(request, message, now)
 
-    def _take_request(self, request: ClientRequest, message: Blob) -> None:
+    def _take_request(self, request: ClientRequest, message: Blob, now: float) -> None:
         subject = subject_of(request)
         ticket = self.outbox.open(self._lanes_of(request, subject))
-        self._events.append(RequestReceived(ticket=ticket, request=request, subject=subject, message=message))
+        self._events.append(
+            RequestReceived(ticket=ticket, request=request, subject=subject, message=message, received_at=now)
+        )
 
     def _refuse_message(self, cause: str) -> None:
         self._events.append(MessageRefused(cause=cause))
@@ -298,12 +300,14 @@ class ServerConnection(_Connection):
             message = self.codec.encode_result(result) if encoded is None else encoded
         except EncodeError as error:
             message = self.codec.encode_result(Err(Unhandled(cause=str(error))))
-        if len(message) > MAX_RESPONSE_SIZE:
+        if message.nbytes > MAX_RESPONSE_SIZE:
             cause = f"a response of {len(message)} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes"
             message = self.codec.encode_result(Err(OperationError(cause=cause)))
-        nbytes = len(message)
-        if not self.streaming or nbytes <= CHUNK_THRESHOLD:
-            framed = self._framing(message, None) if nbytes > CHUNK_THRESHOLD else frame_mapped(message, None)
+        nbytes = message.nbytes
+        if nbytes <= CHUNK_THRESHOLD:
+            return Parcel(messages=iter((message,)), due_bytes=nbytes, token=token)
+        if not self.streaming:
+            framed = self._framing(message, None)
             return Parcel(messages=framed.messages, due_bytes=nbytes, held_bytes=framed.held_bytes, token=token)
         stream_id = self._take_stream_id()
         header = self._header(result, stream_id, nbytes)
@@ -422,7 +426,7 @@ class ClientConnection(_Connection):
         else:
             del self._taken[chunk.stream_id]
 
-    def _take_message(self, message: Blob, stream_id: int) -> None:
+    def _take_message(self, message: Blob, stream_id: int, now: float) -> None:
         try:
             result = self.codec.decode_result(message)
         except DecodeError as error:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.errors import ReassemblyErrorKind
 from simnode.protocol.messages.requests import ClientRequest
 from simnode.protocol.messages.responses import HostResult, StreamHeader
+from simnode.protocol.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RequestReceived:
     """Server: a whole request, to be answered with `send_response(ticket, …)`.
 
     `message` is the serialized request; the request's Blobs are slices of it. `ticket` is the
     reply's place in line (an `outbox.Ticket`), opaque to the shell. `subject` is the contract
-    or delegate that the request is about, if it is about one.
+    or delegate that the request is about, if it is about one. `received_at` is when its last byte
+    was there, in seconds on the shell's clock.
     """
 
     ticket: object
     request: ClientRequest
     subject: bytes | None
     message: Blob
+    received_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ResponseReceived:
     """Client: a whole result; a reassembled one carries the id of the stream it came in."""
 
@@ -34,7 +35,7 @@ class ResponseReceived:
     stream_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SinkRequested:
     """A stream needs room for `nbytes`; answer with `provide_sink` before the next message."""
 
@@ -42,14 +43,14 @@ class SinkRequested:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class StreamOpened:
     """Client: the server announced a stream; `take_stream` now to get its chunks one by one."""
 
     header: StreamHeader
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ChunkReceived:
     """Client: a piece of a stream that was taken, in order of arrival."""
 
@@ -59,7 +60,7 @@ class ChunkReceived:
     data: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class StreamCompleted:
     """A chunked message is whole; what it says follows: the message, or why it was refused.
 
@@ -71,7 +72,7 @@ class StreamCompleted:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ChunkRefused:
     """A chunk did not fit, or a stream ran out of time. A server has answered it already."""
 
@@ -81,7 +82,7 @@ class ChunkRefused:
     stream_killed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class MessageRefused:
     """A message could not be decoded or had no room. A server has answered it already."""
 

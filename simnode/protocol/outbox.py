@@ -21,6 +21,7 @@ from simnode.protocol.blob import Rope
 from simnode.protocol.chunking import count_chunks
 from simnode.protocol.errors import LocalProtocolError
 from simnode.protocol.limits import CHUNK_SIZE, MAX_CHUNKS_PER_BATCH, MAX_CONCURRENT_STREAMS
+from simnode.protocol.record import record
 
 Lane = Hashable
 
@@ -66,7 +67,7 @@ class TicketState(Enum):
 class Ticket:
     """A place in line for a reply, taken when the request arrived."""
 
-    lanes: tuple[Lane, ...]
+    lines: tuple[_Line, ...]
     #: there from `FILLED` to `QUEUED`; a closed ticket holds on to no payload, whoever holds the ticket
     parcel: Parcel | None = None
     state: TicketState = TicketState.OPEN
@@ -82,36 +83,43 @@ class _Line:
     In two parts, so that a notification finds its place at once however long the line is.
     """
 
-    __slots__ = ("rest", "settled")
+    __slots__ = ("lane", "rest", "settled")
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        # lists, not deques: most lines see one ticket in their life, and a long one is moved at memory speed
         #: those with a parcel, up to the first one without
-        self.settled: deque[Ticket] = deque()
+        self.settled: list[Ticket] = []
         #: from the first one without a parcel on
-        self.rest: deque[Ticket] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self.settled or self.rest)
+        self.rest: list[Ticket] = []
 
     @property
-    def head(self) -> Ticket:
-        return self.settled[0] if self.settled else self.rest[0]
+    def head(self) -> Ticket | None:
+        """Whose turn it is; None when nobody is in line."""
+        if self.settled:
+            return self.settled[0]
+        return self.rest[0] if self.rest else None
 
     def settle(self) -> None:
         """Moves the boundary to where it belongs, after a ticket of `rest` was filled or left."""
-        while self.rest and self.rest[0].state is not TicketState.OPEN:
-            self.settled.append(self.rest.popleft())
+        rest = self.rest
+        settled = 0
+        while settled < len(rest) and rest[settled].state is not TicketState.OPEN:
+            settled += 1
+        if settled:
+            self.settled += rest[:settled]
+            del rest[:settled]
 
     def leave(self, ticket: Ticket) -> None:
         """`ticket` is the head, or is still open."""
         if self.settled and self.settled[0] is ticket:
-            self.settled.popleft()
+            del self.settled[0]
         else:
             self.rest.remove(ticket)
             self.settle()
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class OutgoingMessage:
     """One message to send.
 
@@ -157,9 +165,14 @@ class Outbox:
 
     def open(self, lanes: tuple[Lane, ...]) -> Ticket:
         """Takes a place in line; `fill` or `withdraw` it later."""
-        ticket = Ticket(lanes)
-        for lane in lanes:
-            self._line(lane).rest.append(ticket)
+        if len(lanes) == 1:  # of nearly every request
+            line = self._line(lanes[0])
+            ticket = Ticket((line,))
+            line.rest.append(ticket)
+            return ticket
+        ticket = Ticket(tuple([self._line(lane) for lane in lanes]))
+        for line in ticket.lines:
+            line.rest.append(ticket)
         return ticket
 
     def fill(self, ticket: Ticket, parcel: Parcel) -> None:
@@ -170,8 +183,8 @@ class Outbox:
                 (the caller's fault; the parcel and its token stay the caller's).
         """
         self._accept(ticket, parcel)
-        for lane in ticket.lanes:
-            self._lines[lane].settle()
+        for line in ticket.lines:
+            line.settle()
         self._queue_in_turn(ticket)
 
     def insert(self, lane: Lane | None, parcel: Parcel) -> None:
@@ -182,10 +195,12 @@ class Outbox:
         Raises:
             LocalProtocolError: the outbox is closed (the caller's fault).
         """
-        ticket = Ticket(() if lane is None else (lane,))
+        ticket = Ticket(())
         self._accept(ticket, parcel)
         if lane is not None:
-            self._line(lane).settled.append(ticket)
+            line = self._line(lane)
+            ticket.lines = (line,)
+            line.settled.append(ticket)
         self._queue_in_turn(ticket)
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -238,7 +253,7 @@ class Outbox:
         assert len(self._active) == 1 or all(_parcel(ticket).is_headed for ticket in self._active)
         assert self._active or not self._waiting, "no stream waits for nothing"
         for line in self._lines.values():
-            assert line, "an empty line is forgotten"
+            assert line.head is not None, "an empty line is forgotten"
             assert all(ticket.state is not TicketState.OPEN for ticket in line.settled)
             assert not line.rest or line.rest[0].state is TicketState.OPEN
 
@@ -251,13 +266,14 @@ class Outbox:
             raise LocalProtocolError(f"a request that {ticket.state.value} got a reply")
         ticket.parcel, ticket.state = parcel, TicketState.FILLED
         self.due_bytes += parcel.due_bytes
-        self.due_chunks += parcel.due_chunks
         self.held_bytes += parcel.held_bytes
+        if parcel.is_stream:
+            self.due_chunks += parcel.due_chunks
 
     def _line(self, lane: Lane) -> _Line:
         line = self._lines.get(lane)
         if line is None:
-            line = self._lines[lane] = _Line()
+            line = self._lines[lane] = _Line(lane)
         return line
 
     def _tickets(self) -> list[Ticket]:
@@ -265,7 +281,10 @@ class Outbox:
         return list(dict.fromkeys((*self._whole, *self._active, *self._waiting, *in_lines)))
 
     def _has_turn(self, ticket: Ticket) -> bool:
-        return all(self._lines[lane].head is ticket for lane in ticket.lanes)
+        for line in ticket.lines:  # not `all(…)`: this runs for every reply
+            if line.head is not ticket:
+                return False
+        return True
 
     def _queue_in_turn(self, ticket: Ticket) -> None:
         """Queues `ticket` if it is filled, its turn has come and it is not queued yet."""
@@ -288,8 +307,12 @@ class Outbox:
             self._active.append(self._waiting.popleft())
 
     def _send_whole(self, ticket: Ticket) -> OutgoingMessage:
-        data = next(_parcel(ticket).messages)
-        return self._hand_out(ticket, data, _parcel(ticket).due_bytes, is_last=True)
+        parcel = _parcel(ticket)
+        data = next(parcel.messages)
+        self.due_bytes -= parcel.due_bytes
+        self.held_bytes -= parcel.held_bytes
+        self._leave(ticket)
+        return OutgoingMessage(data, parcel.token, held_bytes=parcel.held_bytes)
 
     def _send_piece(self, ticket: Ticket) -> OutgoingMessage:
         parcel = _parcel(ticket)
@@ -299,35 +322,28 @@ class Outbox:
             return OutgoingMessage(header)
         data = next(parcel.messages)
         nbytes = min(CHUNK_SIZE, parcel.due_bytes)
-        is_last = nbytes == parcel.due_bytes
-        if not is_last:
-            self._active.append(ticket)
-        return self._hand_out(ticket, data, nbytes, is_last=is_last)
-
-    def _hand_out(self, ticket: Ticket, data: Rope, nbytes: int, *, is_last: bool) -> OutgoingMessage:
-        parcel = _parcel(ticket)
         self.due_bytes -= nbytes
         self.due_chunks -= parcel.due_chunks
         parcel.due_bytes -= nbytes
         self.due_chunks += parcel.due_chunks
-        if not is_last:
+        if parcel.due_bytes:
+            self._active.append(ticket)
             return OutgoingMessage(data)
         self.held_bytes -= parcel.held_bytes
         self._leave(ticket)
-        if parcel.is_stream:
-            self._activate()
-        return OutgoingMessage(data, parcel.token, ends_stream=parcel.is_stream, held_bytes=parcel.held_bytes)
+        self._activate()
+        return OutgoingMessage(data, parcel.token, ends_stream=True, held_bytes=parcel.held_bytes)
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.close()
-        for lane in ticket.lanes:
-            line = self._lines[lane]
+        for line in ticket.lines:
             line.leave(ticket)
-            if not line:
-                del self._lines[lane]
-        for lane in ticket.lanes:
-            if lane in self._lines:
-                self._queue_in_turn(self._lines[lane].head)
+            if line.head is None:
+                del self._lines[line.lane]
+        for line in ticket.lines:
+            head = line.head
+            if head is not None:
+                self._queue_in_turn(head)
 
 
 def _parcel(ticket: Ticket) -> Parcel:

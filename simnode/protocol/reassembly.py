@@ -20,6 +20,7 @@ from simnode.protocol.limits import (
     Limits,
 )
 from simnode.protocol.messages.requests import StreamChunk
+from simnode.protocol.record import record
 
 
 class Sink(Protocol):
@@ -38,7 +39,7 @@ class Sink(Protocol):
         """Gives the room back; the message will not be finished."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class SinkRefused:
     """No room for the stream; `reason` is fit to be sent to the peer."""
 
@@ -82,14 +83,14 @@ class _Stream:
     waiting: StreamChunk | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Completed:
     """A stream whose last chunk arrived."""
 
     message: Blob
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class NeedsSink:
     """A stream that cannot go on until `provide_sink` was called with room for `nbytes`."""
 

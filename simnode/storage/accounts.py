@@ -24,9 +24,11 @@ class Condition(IntEnum):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Entry:
-    """One segment. Only `Accounts` writes `condition`, `held_bytes` and `payload_bytes`."""
+    """One segment. Only `Accounts` writes `name`, `condition`, `held_bytes` and `payload_bytes`."""
 
     name: SegmentName
+    #: always `str(name)`, which each lease needs several times
+    key: str = field(init=False)
     #: the file's length
     capacity: int
     condition: Condition
@@ -37,6 +39,22 @@ class Entry:
     payload_bytes: int = 0
     #: ranges to allocate again before anybody writes the segment
     holes: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.key = str(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A segment that one owner may write.
+
+    Attributes:
+        name: for `Segment.open(directory, name, writable=True)`.
+        nbytes: its capacity, at least what was asked for; all of it is allocated.
+    """
+
+    name: str
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +72,7 @@ class PoolFigures:
     payload_bytes: int
     """Of `stored_bytes`, what rows refer to; the rest is page rounding, gaps, and `untrimmed_bytes`."""
     untrimmed_bytes: int
-    """Of `stored_bytes`, what cannot be given back yet because somebody holds the segment."""
+    """Of `stored_bytes`, what `tidy` will give back, once nobody holds the segment."""
     free_bytes: int
     orphan_bytes: int
     """Found by `rebuild` and claimed by nobody yet."""
@@ -103,6 +121,11 @@ class Accounts:
             raise UnknownSegment(f"segment {name} is {entry.condition.name.lower()}")
         return entry
 
+    def condition_of(self, name: str) -> Condition | None:
+        """What the segment called `name` is doing; None if there is none."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.condition
+
     def names(self, condition: Condition) -> list[str]:
         """The segments that are doing this."""
         return [name for name, entry in self._entries.items() if entry.condition is condition]
@@ -113,19 +136,19 @@ class Accounts:
 
     def add(self, entry: Entry) -> None:
         """Take in a segment as it is."""
-        self._entries[str(entry.name)] = entry
+        self._entries[entry.key] = entry
         self._count(entry, +1)
 
     def drop(self, entry: Entry) -> None:
         """Forget a segment."""
-        del self._entries[str(entry.name)]
+        del self._entries[entry.key]
         self._count(entry, -1)
 
     def rename(self, entry: Entry, name: SegmentName) -> None:
         """The segment is called `name` now."""
-        del self._entries[str(entry.name)]
-        entry.name = name
-        self._entries[str(name)] = entry
+        del self._entries[entry.key]
+        entry.name, entry.key = name, str(name)
+        self._entries[entry.key] = entry
 
     def move(self, entry: Entry, condition: Condition, *, owner: str | None = None, payload_bytes: int = 0) -> None:
         """The segment does something else now."""
@@ -156,7 +179,7 @@ class Accounts:
         """Assert that the sums are those of the entries."""
         held: Counter[Condition] = Counter()
         for name, entry in self._entries.items():
-            assert name == str(entry.name)
+            assert name == entry.key == str(entry.name)
             assert 0 <= entry.payload_bytes <= entry.held_bytes <= entry.capacity, entry
             assert entry.owner is None or entry.condition is Condition.IN_FLIGHT, entry
             assert not entry.holes or entry.condition in (Condition.STORED, Condition.ORPHAN), entry

@@ -12,31 +12,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from simnode.storage.accounts import Accounts, Condition, Entry, PoolFigures
+from simnode.storage.accounts import Accounts, Condition, Entry, Lease, PoolFigures
 from simnode.storage.errors import OutOfBudget, OutOfSpace
 from simnode.storage.free_list import FreeList
 from simnode.storage.names import SegmentName, next_epoch
+from simnode.storage.pages import emptied, empty, filled
 from simnode.storage.segment_file import STAT_BLOCK_BYTES, SegmentFile, page_range
 
 CAPACITY_STEP_BYTES: Final = 64 * 1024
 """Capacities are multiples of this, so that recycled segments fit more often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A segment that one owner may write.
-
-    Attributes:
-        name: for `Segment.open(directory, name, writable=True)`.
-        nbytes: its capacity, at least what was asked for; all of it is allocated.
-    """
-
-    name: str
-    nbytes: int
+UNTRIMMED_BYTES: Final = 64 * 1024 * 1024
+TRIMS_AT_ONCE: Final = 512
+"""Segments that one `tidy` looks at, so that it takes milliseconds and not a tenth of a second."""
 
 
 class SegmentPool:
@@ -50,16 +41,27 @@ class SegmentPool:
         budget_bytes: segments in flight, all together; unclaimed orphans count, too.
         stored_limit_bytes: segments stored, all together.
         free_limit_bytes: recycled segments kept for the next lease, all together.
+        untrimmed_limit_bytes: pages around what rows refer to that may wait for `tidy`, all together: a segment that
+            is retired before that needs no trimming.
     """
 
-    def __init__(self, directory: Path, *, budget_bytes: int, stored_limit_bytes: int, free_limit_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        budget_bytes: int,
+        stored_limit_bytes: int,
+        free_limit_bytes: int,
+        untrimmed_limit_bytes: int = UNTRIMMED_BYTES,
+    ) -> None:
         self.directory: Final = directory
         self.budget_bytes: Final = budget_bytes
         self.stored_limit_bytes: Final = stored_limit_bytes
+        self.untrimmed_limit_bytes: Final = untrimmed_limit_bytes
         self._free: Final = FreeList(free_limit_bytes)
         self._accounts: Final = Accounts()
         self._new_names: Final = SegmentName.sequence(next_epoch(directory))
-        #: page ranges to keep of stored segments whose other pages could not be given back yet
+        #: page ranges to keep of stored segments whose other pages have not been given back yet
         self._untrimmed: dict[str, tuple[int, int]] = {}
         #: always the bytes of those other pages
         self._untrimmed_bytes = 0
@@ -87,7 +89,7 @@ class SegmentPool:
             entry = self._accounts.entry(recycled, Condition.FREE)
             self._happened["recycled"] += 1
         self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner)
-        return Lease(str(entry.name), entry.capacity)
+        return Lease(entry.key, entry.capacity)
 
     def grow(self, name: str, nbytes: int) -> Lease:
         """Make a leased segment at least `nbytes` long; its owner calls `Segment.grow` afterwards.
@@ -125,8 +127,9 @@ class SegmentPool:
     def stored(self, name: str, start: int, stop: int, kept_bytes: int) -> None:
         """From now on rows refer to `[start, stop)` of a leased segment; the pages around it are given back.
 
-        A segment that somebody still holds is trimmed by a later `tidy`. Call this before the row
-        is committed, and `retire` if that fails: then no row refers to what the limit has no room for.
+        That is left to a later `tidy` if somebody still holds the segment, or as long as few
+        bytes wait for it. Call this before the row is committed, and
+        `retire` if that fails: then no row refers to what the limit has no room for.
 
         Args:
             name: the segment.
@@ -147,9 +150,11 @@ class SegmentPool:
         if after > self.stored_limit_bytes:
             raise OutOfBudget(f"stored segments would take {after} of {self.stored_limit_bytes} bytes")
         self._accounts.move(entry, Condition.STORED, payload_bytes=kept_bytes)
-        if not self._trim(entry, first, last):
+        excess = entry.capacity - (last - first)
+        may_wait = self._untrimmed_bytes + excess <= self.untrimmed_limit_bytes
+        if excess and (may_wait or not self._trim(entry, first, last)):
             self._untrimmed[name] = (first, last)
-            self._untrimmed_bytes += entry.capacity - (last - first)
+            self._untrimmed_bytes += excess
 
     def retire(self, name: str) -> None:
         """No row refers to the segment any more; call it when that is committed.
@@ -161,16 +166,16 @@ class SegmentPool:
         """
         self._give_up(self._accounts.entry(name, Condition.STORED, Condition.ORPHAN))
 
-    def tidy(self) -> None:
-        """Give back the pages that could not be given back because somebody held their segment.
+    def tidy(self, *, at_most: int = TRIMS_AT_ONCE) -> None:
+        """Give back the pages around what is stored, where nobody holds the segment.
 
         Call it now and then (every second, say): ~10 µs for each segment that waits.
+
+        Args:
+            at_most: how many segments it looks at, those first that have waited longest.
         """
-        for name, (first, last) in list(self._untrimmed.items()):
-            entry = self._accounts.entry(name, Condition.STORED)
-            if self._trim(entry, first, last):
-                self._forget_untrimmed(name, entry.capacity)
-        self._lingering = [file for file in self._lingering if not _emptied(file)]
+        self._trim_waiting(at_most)
+        self._lingering = [file for file in self._lingering if not emptied(file)]
 
     # -- after a restart --------------------------------------------------------------------
 
@@ -178,7 +183,8 @@ class SegmentPool:
         """Take in what an earlier pool left in the directory: all of it orphans, which count against the budget.
 
         Then the store says which are `live`, the handlers `adopt` their leases, and whatever is an
-        orphan after that is `retire`d. What an earlier pool had not trimmed stays untrimmed.
+        orphan after that is `retire`d. What an earlier pool had not trimmed stays untrimmed until
+        `trim_later` says what to keep.
         """
         assert not len(self._accounts), "rebuild comes before the first lease"
         for path in sorted(self.directory.iterdir()):
@@ -206,6 +212,10 @@ class SegmentPool:
         """Every segment that is stored."""
         return self._accounts.names(Condition.STORED)
 
+    def is_orphan(self, name: str) -> bool:
+        """Whether the segment is one of `orphans`."""
+        return self._accounts.condition_of(name) is Condition.ORPHAN
+
     @property
     def orphans(self) -> list[str]:
         """Segments that `rebuild` found and nobody has claimed yet."""
@@ -222,6 +232,23 @@ class SegmentPool:
             if entry.condition is Condition.ORPHAN:
                 self._accounts.move(entry, Condition.STORED, payload_bytes=entry.held_bytes)
         return missing
+
+    def trim_later(self, name: str, start: int, stop: int) -> None:
+        """Rows refer to `[start, stop)` of a `live` segment: if an earlier pool has not trimmed it, `tidy` does.
+
+        Raises:
+            UnknownSegment: not stored.
+            IndexError: the range is not inside the segment (whoever made the reference is wrong).
+        """
+        entry = self._accounts.entry(name, Condition.STORED)
+        if not 0 <= start <= stop <= entry.capacity:
+            raise IndexError(f"[{start}:{stop}] in segment {name} of {entry.capacity} bytes")
+        first, last = page_range(start, stop)
+        excess = entry.capacity - (last - first)
+        if excess and not entry.holes and name not in self._untrimmed:
+            self._accounts.move(entry, Condition.STORED, payload_bytes=stop - start)
+            self._untrimmed[name] = (first, last)
+            self._untrimmed_bytes += excess
 
     def adopt(self, name: str, owner: str) -> Lease:
         """An orphan is still being written by `owner`: it is in flight again.
@@ -292,22 +319,30 @@ class SegmentPool:
         return entry
 
     def _with_space(self, allocate: Callable[[], None]) -> None:
-        """Allocate; if the filesystem is full, once more without the free segments."""
-        while True:
-            try:
-                return allocate()
-            except OutOfSpace:
-                if not len(self._free):
-                    self._happened["refused"] += 1
-                    raise
+        """Allocate; if the filesystem is full, once more without what is idle: free segments, untrimmed pages."""
+        try:
+            return allocate()
+        except OutOfSpace:
             self._unlink_free(self._free.clear())
+            self._trim_waiting(len(self._untrimmed))
+        try:
+            return allocate()
+        except OutOfSpace:
+            self._happened["refused"] += 1
+            raise
+
+    def _trim_waiting(self, at_most: int) -> None:
+        for name, (first, last) in list(islice(self._untrimmed.items(), at_most)):
+            entry = self._accounts.entry(name, Condition.STORED)
+            self._forget_untrimmed(name, entry.capacity)
+            if not self._trim(entry, first, last):  # behind the others
+                self._untrimmed[name] = (first, last)
+                self._untrimmed_bytes += entry.capacity - (last - first)
 
     def _trim(self, entry: Entry, first: int, last: int) -> bool:
         """Keep only the pages `[first, last)`; False if somebody holds the segment."""
         holes = [(start, stop) for start, stop in ((0, first), (last, entry.capacity)) if start < stop]
-        if not holes:
-            return True
-        file = SegmentFile.open(self.directory, str(entry.name), writable=True)
+        file = SegmentFile.open(self.directory, entry.key, writable=True)
         if not file.try_lock_exclusive():
             return False
         for start, stop in holes:
@@ -322,29 +357,28 @@ class SegmentPool:
 
     def _give_up(self, entry: Entry) -> None:
         """Recycle a segment, or unlink it: somebody holds it, enough is free, or its holes cannot be filled."""
-        name = str(entry.name)
+        name = entry.key
         if name in self._untrimmed:
             self._forget_untrimmed(name, entry.capacity)
         file = SegmentFile.open(self.directory, name, writable=True)
         if not file.try_lock_exclusive():
             self._unlink(entry, file)
             self._lingering.append(file)
-        elif entry.capacity > self._free.limit_bytes or not _filled(file, entry.holes):
-            _empty(file)
+        elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
+            empty(file)
             self._unlink(entry, file)
         else:
-            fresh = entry.name.next_life()
-            file.rename(str(fresh))
-            self._accounts.rename(entry, fresh)
+            self._accounts.rename(entry, entry.name.next_life())
+            file.rename(entry.key)
             if entry.holes:
                 self._accounts.hold(entry, entry.capacity, [])
             self._accounts.move(entry, Condition.FREE)
-            self._unlink_free(self._free.add(str(fresh), entry.capacity))
+            self._unlink_free(self._free.add(entry.key, entry.capacity))
 
     def _unlink_free(self, names: list[str]) -> None:
         for name in names:
             file = SegmentFile.open(self.directory, name, writable=True)
-            if not _emptied(file):
+            if not emptied(file):
                 self._lingering.append(file)
             self._unlink(self._accounts.entry(name, Condition.FREE), file)
 
@@ -356,25 +390,3 @@ class SegmentPool:
 
 def _capacity_for(nbytes: int) -> int:
     return max(nbytes + -nbytes % CAPACITY_STEP_BYTES, CAPACITY_STEP_BYTES)
-
-
-def _filled(file: SegmentFile, holes: list[tuple[int, int]]) -> bool:
-    try:
-        for start, stop in holes:
-            file.allocate(start, stop)
-    except OutOfSpace:
-        return False
-    return True
-
-
-def _emptied(file: SegmentFile) -> bool:
-    """Whether the pages of a segment that is not needed could be freed: nobody holds it."""
-    if not file.try_lock_exclusive():
-        return False
-    _empty(file)
-    return True
-
-
-def _empty(file: SegmentFile) -> None:
-    """Free the pages at once: an idle mapping in some cache would keep those of an unlinked file for long."""
-    file.punch(0, file.nbytes)

@@ -34,7 +34,7 @@ class StoredState:
     state: list[Blob]
     """One Blob for each extent; together they are the state."""
     code: list[Blob]
-    """Empty unless the code was asked for."""
+    """Empty unless the code was asked for, as `params` is."""
     _cache: SegmentCache
     _held: list[Segment] = field(default_factory=list)
 
@@ -74,14 +74,14 @@ class StoredContracts:
             row, code = found
             names = segment_names(row.params, row.state, code)
             if not names:
-                return self._stored(row, code, {})
+                return self._stored(row, code, {}, with_code)
             held, gone = self._hold(names)
             try:
                 again = self._look_up(instance, with_code)
                 if again == found:
                     if gone is not None:
                         raise SegmentGone(gone)
-                    return self._stored(row, code, held)
+                    return self._stored(row, code, held, with_code)
             except BaseException:
                 self._let_go(held)
                 raise
@@ -112,13 +112,13 @@ class StoredContracts:
         for segment in held.values():
             self._cache.release(segment)
 
-    def _stored(self, row: ContractRow, code: Extents, held: Mapping[str, Segment]) -> StoredState:
+    def _stored(self, row: ContractRow, code: Extents, held: Mapping[str, Segment], with_code: bool) -> StoredState:
         return StoredState(
             ContractKey(row.instance, row.code_hash),
             row.version,
-            _blobs(row.params, held),
+            _blobs(row.params, held) if with_code else [],
             _blobs(row.state, held),
-            _blobs(code, held),
+            _blobs(code, held) if with_code else [],
             self._cache,
             list(held.values()),
         )

@@ -7,15 +7,15 @@ segment. (A state that grows by deltas has many, until somebody compacts it.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from simnode.protocol.record import record
 from simnode.storage.errors import IndexDamaged
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class SegmentRef:
     """A range of a segment, in bytes: the only form in which a large payload travels or is stored."""
 
@@ -39,11 +39,11 @@ def extents_nbytes(extents: Extents) -> int:
 
 def segment_names(*values: Extents) -> list[str]:
     """The segments that the extents of `values` refer to, each once, in order."""
-    names = [extent.name for extents in values for extent in extents if isinstance(extent, SegmentRef)]
+    names = [extent.name for extents in values for extent in extents if type(extent) is SegmentRef]
     return list(dict.fromkeys(names)) if len(names) > 1 else names
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class ContractRow:
     """A contract as the index knows it. Its code is a row of its own, by `code_hash`, and stored once."""
 

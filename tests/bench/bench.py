@@ -71,7 +71,7 @@ class Bench:
                 ends.callback(self.end, name)
 
     def alternate(self, row: Row, what: str, servers: Sequence[str], measure: Measure, *, afresh: bool = False) -> None:
-        """Measures each server in turn, `effort.rounds` times over.
+        """Measures each server in turn, and those that the verdict rests on `effort.rounds` times over.
 
         A server that cannot be had, or whose driver fails, is left out of the remaining rounds, with the reason.
 
@@ -85,7 +85,8 @@ class Bench:
         results = self.results.of(row)
         for number in range(self.effort.rounds):
             for name in servers:
-                if not self.effort.takes_part(name, number) or (what, name) in results.problems:
+                is_judged = name in (row.subject, REFERENCE)
+                if not self.effort.takes_part(name, number, is_judged=is_judged) or (what, name) in results.problems:
                     continue
                 self._say(f"{row.key}: {what}, {name}, round {number + 1} of {self.effort.rounds}")
                 if afresh and name in SOON_STARTED:

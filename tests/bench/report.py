@@ -50,7 +50,8 @@ def table(rows: Sequence[Row], results: Results) -> Table:
         shown.add_row(*_cells(row, results.of(row)))
     shown.caption = (
         "Medians; ‹ › the share of the machine that others used meanwhile; † the driver's core was busy: it may be the "
-        "limit. Ratio: the judged simnode's figure to the reference style's. Judged: the column marked •."
+        "limit. Ratio: the judged simnode's figure to the reference style's. Judged: the column marked •; the figures "
+        "that no verdict rests on are of one round."
     )
     shown.caption_justify = "left"
     return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from simnode.live.link import MAX_LINK_MESSAGE_BYTES, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
+from simnode.live.link import LATER, MAX_LINK_MESSAGE_BYTES, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
 
 TIMEOUT_S = 5.0
 
@@ -34,7 +35,7 @@ class Service:
         self.path = path
         self.told: list[Any] = []
         self.lost: list[Link] = []
-        self.pending: dict[str, asyncio.Future[Any]] = {}
+        self.pending: dict[str, tuple[Link, int]] = {}
         self.server = LinkServer(path, self.handle, self.lost.append)
 
     def handle(self, link: Link, method: str, args: list[Any]) -> Any:
@@ -42,8 +43,8 @@ class Service:
             case "echo", [value]:
                 return value
             case "later", [name]:
-                self.pending[name] = asyncio.get_running_loop().create_future()
-                return self.pending[name]
+                self.pending[name] = link, link.call_id
+                return LATER
             case "refuse", [text]:
                 raise LinkRefusal("no", text)
             case "hello", [name]:
@@ -53,6 +54,11 @@ class Service:
             case "call back", [value]:
                 link.cast("called back", value)
         return None
+
+    def answer(self, name: str, result: Any) -> None:
+        link, call_id = self.pending[name]
+        link.answer(call_id, result)
+        link.flush()
 
 
 @pytest.fixture
@@ -110,11 +116,82 @@ async def test_calls_are_answered_in_order_even_when_they_come_in_one_read(calle
     assert order == list(range(2000))
 
 
+class Answers(list[tuple[Any, object]]):
+    """What `ask` was answered: results, and the types of errors."""
+
+    def __call__(self, result: Any, error: Exception | None) -> None:
+        self.append((result, error and type(error)))
+
+
+async def test_asking_is_answered_once_with_a_result_or_an_error(caller: Caller, service: Service) -> None:
+    answers = Answers()
+    caller.client.ask("echo", [b"value"], answers)
+    caller.client.ask("refuse", ("because",), answers)
+    caller.client.ask("later", ["never"], answers)
+    assert answers == []
+    await caller.client.call("echo", None)
+    assert answers == [(b"value", None), (None, LinkRefusal)]
+    await service.server.close()
+    await caller.down()
+    assert answers == [(b"value", None), (None, LinkRefusal), (None, LinkLost)]
+
+
+async def test_asking_while_the_other_side_is_away_is_answered_at_the_next_turn(
+    caller: Caller, service: Service
+) -> None:
+    """An answer inside `ask` would find its caller half done."""
+    link = caller.client.link
+    assert link is not None
+    await service.server.close()
+    await caller.down()
+    answers = Answers()
+    for asked in (caller.client, link):
+        asked.ask("echo", [1], answers)
+    assert answers == []
+    await asyncio.sleep(0)
+    assert answers == [(None, LinkLost)] * 2
+
+
+async def test_what_the_answers_of_one_read_lead_to_leaves_in_one_write(tmp_path: Path) -> None:
+    """A system call costs as much as twenty messages."""
+    reads: list[int] = []
+
+    class Counting(Link):
+        def buffer_updated(self, nbytes: int) -> None:
+            reads.append(nbytes)
+            super().buffer_updated(nbytes)
+
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def echo(link: Link, method: str, args: list[Any]) -> list[Any]:
+        return args
+
+    _, asking = await loop.create_connection(lambda: Link(echo, lambda link: None), sock=ours)
+    _, echoing = await loop.create_connection(lambda: Counting(echo, lambda link: None), sock=theirs)
+    answers = Answers()
+
+    def ask_again(result: Any, error: Exception | None) -> None:
+        asking.ask("echo", result, answers)
+        if result == [49]:
+            asking.ask("echo", result, lambda result, error: done.set_result(None))
+
+    for number in range(50):
+        asking.ask("echo", [number], ask_again)
+    async with asyncio.timeout(TIMEOUT_S):
+        await done
+    assert answers == [([number], None) for number in range(50)]
+    assert len(reads) == 2
+    asking.close()
+    await eventually(lambda: asking.is_lost and echoing.is_lost)
+
+
 async def test_answer_that_takes_time_holds_up_nobody(caller: Caller, service: Service) -> None:
     slow = caller.client.call("later", "slow")
     assert await caller.client.call("echo", "quick") == "quick"
     assert not slow.done()
-    service.pending["slow"].set_result("done")
+    service.answer("slow", "done")
     assert await slow == "done"
 
 
@@ -124,7 +201,9 @@ async def test_refusal_keeps_its_code_and_text_at_once_or_later(caller: Caller, 
     assert caught.value.code == "no"
     later = caller.client.call("later", "x")
     await caller.client.call("echo", 1)
-    service.pending["x"].set_exception(LinkRefusal("not now", "later"))
+    link, call_id = service.pending["x"]
+    link.refuse(call_id, LinkRefusal("not now", "later"))
+    link.flush()
     with pytest.raises(LinkRefusal, match="later") as caught:
         await later
     assert caught.value.code == "not now"
@@ -137,6 +216,17 @@ async def test_casts_and_calls_keep_their_order_both_ways(caller: Caller, servic
     await caller.client.call("echo", None)
     assert service.told == list(range(100))
     assert caller.heard == [("called back", [number]) for number in range(100)]
+
+
+async def test_what_is_not_urgent_leaves_with_whatever_is_sent_next(caller: Caller, service: Service) -> None:
+    caller.client.cast_later("tell", 1)
+    await asyncio.sleep(0.01)
+    assert service.told == []
+    caller.client.cast("tell", 2)
+    await eventually(lambda: service.told == [1, 2])
+    caller.client.cast_later("tell", 3)
+    caller.client.flush()
+    await eventually(lambda: service.told == [1, 2, 3])
 
 
 async def test_cast_that_is_refused_is_logged_and_the_link_lives(
@@ -170,9 +260,7 @@ async def test_what_was_asked_for_is_carried_out_though_nobody_waits_any_more(ca
     with pytest.raises(LinkLost):
         await call
     await eventually(lambda: service.lost)
-    service.pending["x"].set_result("written")
-    await asyncio.sleep(0)
-    assert service.pending["x"].result() == "written"
+    service.answer("x", "written")
 
 
 async def test_link_is_made_anew_and_greets_each_time_before_anything_else(caller: Caller, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -266,6 +267,32 @@ def test_delta_is_sent_as_such_only_to_who_gave_a_summary(node: LiveNode, unique
         writer.ask(update(key, delta=b"b"))
         assert one.answer() == UpdateNotification(key=key, update=Delta(delta=Blob(b"b")))
         assert two.answer() == UpdateNotification(key=key, update=State(state=Blob(b"ab")))
+
+
+def test_update_is_serialized_once_for_each_encoding_however_many_subscribe(node: LiveNode, unique: Unique) -> None:
+    key = put(node.url, unique(), b"old")
+    encodings = (Encoding.NATIVE, Encoding.MSGPACK)
+
+    def serialized() -> list[float]:
+        metric = "simnode_notifications_encoded_total"
+        return [node.metric(metric, f'encoding="{encoding.value}"') for encoding in encodings]
+
+    with contextlib.ExitStack() as open_clients:
+        clients = [
+            open_clients.enter_context(FrameClient(node.url, encoding=encoding))
+            for encoding in encodings
+            for _ in range(10)
+        ]
+        for client in clients:
+            client.ask(Subscribe(key=key.instance))
+        before = serialized()
+        with FrameClient(node.url) as writer:
+            writer.ask(update(key, state=b"new"))
+        for client in clients:
+            assert client.answer() == UpdateNotification(key=key, update=State(state=Blob(b"new")))
+        grown = [now - then for now, then in zip(serialized(), before, strict=True)]
+    # each handler for itself, and no more of them than there are
+    assert all(1 <= times <= 2 for times in grown)
 
 
 def test_empty_summary_on_flatbuffers_counts_as_none(node: LiveNode, unique: Unique) -> None:

@@ -191,6 +191,8 @@ reached("leased")
     pool.rebuild()
     kept, leased = pool.orphans
     assert pool.live([kept]) == []
+    pool.trim_later(kept, 70_000, 80_000)
+    pool.tidy()
     assert pool.adopt(leased, "handler").nbytes == 4 * 65536
     assert pool.figures().stored_bytes <= 4 * 4096
     pool.check_invariants()

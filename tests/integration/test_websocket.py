@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,9 @@ class Recorder:
     tokens: list[object] = field(default_factory=list)
     lost_because: str | None = None
     fails: bool = False
+    on_sent: Callable[[], object] = lambda: None
+    on_message: Callable[[], object] = lambda: None
+    answers_at_once: bool = False
     websocket: WebSocket | None = None
 
     def opened(self, accepted: Accepted) -> None:
@@ -53,6 +57,7 @@ class Recorder:
         if self.fails:
             raise RuntimeError("a bug")
         self.messages.append(message)
+        self.on_message()
 
     def large_message_received(self, sink: Sink, nbytes: int) -> None:
         self.messages.append(bytes(sink.finish(nbytes)))
@@ -62,16 +67,21 @@ class Recorder:
 
     def room_needed(self, nbytes: int) -> None:
         assert self.websocket is not None
-        asyncio.get_running_loop().call_soon(self.websocket.provide_room, HeapSink(nbytes))
+        if self.answers_at_once:
+            self.websocket.provide_room(HeapSink(nbytes))
+        else:
+            asyncio.get_running_loop().call_soon(self.websocket.provide_room, HeapSink(nbytes))
 
     def next_message(self) -> OutgoingMessage | None:
         return self.due.popleft() if self.due else None
 
     def message_sent(self, token: object) -> None:
         self.tokens.append(token)
+        if callable(token):
+            token()
 
     def sent(self) -> None:
-        """Nothing to do."""
+        self.on_sent()
 
     def lost(self, reason: str) -> None:
         assert self.lost_because is None
@@ -220,6 +230,39 @@ async def test_slow_peer_is_kept_as_long_as_it_takes_something(peer: Peer) -> No
     assert peer.application.lost_because is None
 
 
+@pytest.mark.parametrize("when", ["while it waits", "when a message has left", "when all has left"])
+async def test_what_comes_due_while_the_socket_is_full_goes_out_without_being_asked_again(
+    peer: Peer, when: str
+) -> None:
+    await peer.open()
+    application, websocket = peer.application, peer.websocket
+
+    def say_more() -> None:
+        application.on_sent = lambda: None
+        application.due.append(OutgoingMessage(Rope([b"more"])))
+        websocket.send_soon()
+
+    def say_more_if_all_is_out() -> None:
+        if not websocket.unsent_bytes:
+            say_more()
+
+    token = say_more if when == "when a message has left" else None
+    application.due.append(OutgoingMessage(Rope([bytes(400_000)]), token))
+    websocket.send_soon()
+    await turns()
+    assert websocket.unsent_bytes, "the socket is full"
+    if when == "while it waits":
+        say_more()
+    elif when == "when all has left":
+        application.on_sent = say_more_if_all_is_out
+    received: list[bytes] = []
+    while b"more" not in received:
+        for frame in await peer.events():
+            assert isinstance(frame, Frame)
+            received.append(bytes(frame.data))
+    assert [len(data) for data in received] == [400_000, 4]
+
+
 async def test_idle_peer_is_kept_for_ever(peer: Peer) -> None:
     await peer.open()
     await peer.pass_time(20 * PROGRESS_TIMEOUT_S)
@@ -230,7 +273,7 @@ async def test_nothing_is_received_while_paused_and_everything_in_order_afterwar
     await peer.open()
     peer.websocket.pause()
     peer.websocket.pause()
-    messages = [b"%d" % number + counting_bytes(3000) for number in range(50)]
+    messages = [b"%d" % number + counting_bytes(3000) for number in range(20)]
     for message in messages:
         await peer.send(message)
     await turns()
@@ -239,7 +282,7 @@ async def test_nothing_is_received_while_paused_and_everything_in_order_afterwar
     await turns()
     assert peer.application.messages == [], "pauses nest"
     peer.websocket.resume()
-    while len(peer.application.messages) < 50:
+    while len(peer.application.messages) < 20:
         await turns()
     assert peer.application.messages == messages
 
@@ -261,6 +304,65 @@ async def test_pause_between_two_reads_of_one_frame_loses_nothing(peer: Peer) ->
         while len(peer.application.messages) < 2:
             await turns()
         assert peer.application.messages == [message, message]
+
+
+async def test_answer_leaves_when_what_was_read_is_taken_without_another_turn_of_the_loop(peer: Peer) -> None:
+    """A turn costs as much as sending; what a read brought is answered in one go."""
+    await peer.open()
+    loop = asyncio.get_running_loop()
+    sends: list[int] = []
+
+    def answer() -> None:
+        peer.application.due.append(OutgoingMessage(Rope([b"answer"])))
+        loop.call_soon(lambda: sends.append(len(peer.application.due)))
+        peer.websocket.send_soon()
+
+    peer.application.on_message = answer
+    await loop.sock_sendall(peer.sock, b"".join(Frame(Opcode.BINARY, b"?").serialize(mask=True) for _ in range(3)))
+    answers: list[object] = []
+    while len(answers) < 3:
+        answers += await peer.events()
+    assert sends == [0, 0, 0], "nothing was due any more by the next turn"
+
+
+async def test_room_and_resume_may_come_within_the_event_that_asked(peer: Peer) -> None:
+    """What is being taken goes on behind the frame that it stopped at, once and in order."""
+    await peer.open()
+    websocket, application = peer.websocket, peer.application
+
+    def pause_and_resume() -> None:
+        websocket.pause()
+        websocket.resume()
+
+    application.on_message = pause_and_resume
+    application.answers_at_once = True
+    expected = [b"one", counting_bytes(2 * MIB), b"two", b"three", counting_bytes(2 * MIB), b"four"]
+    frames = [Frame(Opcode.BINARY, message).serialize(mask=True) for message in expected]
+    await asyncio.get_running_loop().sock_sendall(peer.sock, b"".join(frames))
+    while len(application.messages) < len(expected):
+        await turns()
+    assert application.messages == expected
+
+
+async def test_buffer_of_an_upload_goes_when_it_pauses(peer: Peer) -> None:
+    """An idle connection holds nothing, whatever it sent before."""
+    await peer.open()
+    frame = Frame(Opcode.BINARY, counting_bytes(300_000)).serialize(mask=True)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(peer.sock, frame[:100_000])
+        await turns()
+        await loop.sock_sendall(peer.sock, frame[100_000:])
+        while not peer.application.messages:
+            await turns()
+        assert peer.application.messages.pop() == counting_bytes(300_000)
+        assert tracemalloc.get_traced_memory()[0] - before > 300_000
+        await peer.pass_time(2)
+        assert tracemalloc.get_traced_memory()[0] - before < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_large_message_and_the_small_ones_around_it_arrive_in_order(peer: Peer) -> None:
@@ -300,6 +402,34 @@ async def test_close_waits_for_what_is_due_and_for_the_peer_but_not_for_ever(pee
     assert peer.application.lost_because is None
     await peer.pass_time(CLOSE_TIMEOUT_S + 1)
     assert await peer.end() == "drained"
+
+
+async def test_close_waits_as_long_as_a_slow_peer_takes_what_is_due(peer: Peer) -> None:
+    """A program that reads a long answer slowly and has said goodbye already gets all of it."""
+    await peer.open()
+    message = counting_bytes(4 * MIB)
+    peer.application.due.append(OutgoingMessage(Rope([message])))
+    peer.websocket.close(1000, "", label="requested")
+    received = b""
+    while len(received) < len(message):
+        await peer.pass_time(CLOSE_TIMEOUT_S - 1)
+        for frame in await peer.events():
+            assert isinstance(frame, Frame)
+            received += bytes(frame.data) if frame.opcode in (Opcode.BINARY, Opcode.CONT) else b""
+        await turns()
+    assert received == message
+    assert peer.now - 1000 > 5 * CLOSE_TIMEOUT_S
+    await peer.pass_time(2 * CLOSE_TIMEOUT_S)
+    assert await peer.end() == "requested"
+
+
+async def test_close_does_not_wait_for_a_peer_that_takes_nothing(peer: Peer) -> None:
+    await peer.open()
+    peer.application.due.append(OutgoingMessage(Rope([bytes(4 * MIB)])))
+    peer.websocket.close(1000, "", label="requested")
+    await turns()
+    await peer.pass_time(2 * CLOSE_TIMEOUT_S)
+    assert await peer.end() == "requested"
 
 
 async def test_messages_after_our_close_are_not_received(peer: Peer) -> None:

@@ -15,7 +15,7 @@ from simnode.storage.pool import CAPACITY_STEP_BYTES, SegmentPool
 from simnode.storage.segments import Segment
 
 STEP = CAPACITY_STEP_BYTES
-BUDGET, STORED, FREE = 8 * STEP, 6 * STEP, 4 * STEP
+BUDGET, STORED, FREE, UNTRIMMED = 8 * STEP, 6 * STEP, 4 * STEP, 3 * STEP
 TMPFS = Path("/dev/shm")
 """Where `st_blocks` counts pages exactly; elsewhere a filesystem's own blocks are in it."""
 
@@ -38,7 +38,13 @@ class SegmentPoolMachine(RuleBasedStateMachine):
         self.leased: dict[str, int] = {}
 
     def new_pool(self) -> SegmentPool:
-        return SegmentPool(self.directory, budget_bytes=BUDGET, stored_limit_bytes=STORED, free_limit_bytes=FREE)
+        return SegmentPool(
+            self.directory,
+            budget_bytes=BUDGET,
+            stored_limit_bytes=STORED,
+            free_limit_bytes=FREE,
+            untrimmed_limit_bytes=UNTRIMMED,
+        )
 
     @rule(target=leases, nbytes=st.integers(1, BUDGET + STEP))
     def lease(self, nbytes: int) -> object:
@@ -115,6 +121,8 @@ class SegmentPoolMachine(RuleBasedStateMachine):
         self.pool = self.new_pool()
         self.pool.rebuild()
         assert self.pool.live(self.kept) == []
+        for name, (_, start, stop) in self.kept.items():
+            self.pool.trim_later(name, start, stop)
         if adopted:
             for name in self.leased:
                 self.pool.adopt(name, "handler")

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from tests.bench import rows
 from tests.bench.chart import draw
-from tests.bench.processes import OBVIOUS_PYTHON, ONE_HANDLER, REFERENCE
+from tests.bench.effort import FULL, QUICK
+from tests.bench.processes import OBVIOUS_PYTHON, OBVIOUS_RAY, ONE_HANDLER, REFERENCE, WHOLE_NODE
 from tests.bench.report import COLUMNS, as_json, remarks, table
 from tests.bench.results import Results
 from tests.bench.rows import ROWS, Row, Verdict, at_least, at_least_times, at_most, at_most_times, ratio
@@ -66,6 +67,13 @@ def test_every_row_has_a_work_and_figures_of_its_own() -> None:
         assert any(row.subject in servers for servers in COLUMNS.values())
 
 
+def test_what_no_verdict_rests_on_is_measured_in_the_first_round_only() -> None:
+    assert all(FULL.takes_part(server, 0, is_judged=False) for server in (WHOLE_NODE, OBVIOUS_PYTHON, OBVIOUS_RAY))
+    assert not FULL.takes_part(OBVIOUS_PYTHON, 1, is_judged=False)
+    assert FULL.takes_part(ONE_HANDLER, FULL.rounds - 1, is_judged=True)
+    assert not QUICK.takes_part(OBVIOUS_RAY, 0, is_judged=False)
+
+
 def test_the_table_has_every_row_and_figure_measured_or_not() -> None:
     console = Console(width=240)
     with console.capture() as captured:
@@ -109,3 +117,23 @@ def test_the_chart_is_well_formed_with_a_bar_for_each_figure() -> None:
     assert len(bars) == 2 * 2  # PUT and GET of 50 MiB, simnode and the reference style
     widths = [float(bar.attrib["width"]) for bar in bars]
     assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
+
+
+def test_the_chart_has_a_line_where_the_bound_is() -> None:
+    """4 times the reference style's figure, and simnode's is 8 times that: the line is half way along its bar."""
+    drawn = ElementTree.fromstring(draw(results_of(rows.RAW, simnode=8.0, reference=1.0)))
+    bar = next(e for e in drawn.iter("{http://www.w3.org/2000/svg}rect") if e.get("class") == "simnode")
+    line = next(drawn.iter("{http://www.w3.org/2000/svg}line"))
+    assert float(line.attrib["x1"]) == pytest.approx(float(bar.attrib["x"]) + float(bar.attrib["width"]) / 2, rel=0.01)
+
+
+def test_a_bar_that_would_dwarf_the_others_is_broken_off_and_keeps_its_figure() -> None:
+    results = results_of(rows.CPU, simnode=1.0, reference=2.0)
+    results.of(rows.CPU).add(OBVIOUS_RAY, {"PUT 50 MiB": 100.0}, others=0.0, driver=None)
+    drawn = ElementTree.fromstring(draw(results))
+    bars = [e for e in drawn.iter("{http://www.w3.org/2000/svg}rect") if e.get("rx") is not None]
+    simnode, reference, ray = (float(bar.attrib["width"]) for bar in bars[:3])
+    assert simnode == pytest.approx(reference / 2, rel=0.01)
+    assert ray == reference
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}path"))) == 1
+    assert "100" in [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]

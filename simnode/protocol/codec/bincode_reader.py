@@ -19,7 +19,7 @@ from simnode.protocol.codec import schema
 from simnode.protocol.codec.schema import Shape
 from simnode.protocol.codec.source import MAX_ITEMS, Source
 from simnode.protocol.errors import DecodeError
-from simnode.protocol.messages.contracts import ContractKey
+from simnode.protocol.messages.contracts import ContractContainer, ContractKey
 from simnode.protocol.messages.requests import Get, StreamChunk
 from simnode.protocol.messages.wire import Fixed, Float, SocketAddress, Unsigned
 
@@ -187,7 +187,9 @@ def _pairs_reader(read_pair: Read) -> Read:
 
 
 def _record_reader(cls: type[Any], field_readers: tuple[tuple[str, Read], ...]) -> Read:
-    return lambda source: cls(**{name: read_field(source) for name, read_field in field_readers})
+    names = [name for name, _ in field_readers]
+    readers = [read_field for _, read_field in field_readers]
+    return lambda source: cls(**dict(zip(names, [read_field(source) for read_field in readers], strict=True)))
 
 
 def _choice_reader(variant_readers: tuple[Read, ...]) -> Read:
@@ -211,6 +213,7 @@ def _unknown_tag(tag: int, variants: int) -> DecodeError:
 _KEY: Final = struct.Struct("<32s32s")
 _GET: Final = struct.Struct("<32sBBB")
 _CHUNK: Final = struct.Struct("<IIIQ")
+_HASH: Final = struct.Struct("<32s")
 
 
 def _read_contract_key(source: Source) -> ContractKey:
@@ -242,7 +245,15 @@ def _read_chunk(source: Source) -> StreamChunk:
     return StreamChunk(stream_id=stream_id, index=index, total=total, data=source.message.slice(start, stop))
 
 
+def _read_container(source: Source) -> ContractContainer:
+    data = read_blob(source)
+    (code_hash,) = _HASH.unpack_from(source.view, source.at)
+    source.at += 32
+    return ContractContainer(data=data, code_hash=code_hash, params=read_blob(source), key=_read_contract_key(source))
+
+
 BY_HAND: Final[dict[type[Any], Read]] = {
+    ContractContainer: _read_container,
     ContractKey: _read_contract_key,
     Get: _read_get,
     StreamChunk: _read_chunk,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import schema
@@ -16,6 +16,7 @@ from simnode.protocol.codec.bincode_reader import F32, U16, U32, U64
 from simnode.protocol.codec.output import JOINED_BYTES, Output
 from simnode.protocol.codec.schema import Shape
 from simnode.protocol.errors import EncodeError
+from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.wire import Fixed, Float, SocketAddress, Unsigned
 
 Write = Callable[[Any, Output], None]
@@ -61,8 +62,8 @@ def writer(shape: Shape) -> Write:
             return _product_writer(tuple(map(writer, items)))
         case schema.Sequence(item) | schema.Pairs(item):
             return _sequence_writer(writer(item))
-        case schema.Record(_, fields):
-            return _record_writer(tuple((name, writer(field)) for name, field in fields))
+        case schema.Record(cls, fields):
+            return BY_HAND.get(cls) or _record_writer(tuple((name, writer(field)) for name, field in fields))
     return _choice_writer(dict(_variants(shape)))
 
 
@@ -145,6 +146,20 @@ def _record_writer(field_writers: tuple[tuple[str, Write], ...]) -> Write:
             write_field(getattr(value, name), output)
 
     return write
+
+
+# ---- written out for speed, as in `bincode_reader.py` ---------------------------------------------
+
+
+def _write_contract_key(value: ContractKey, output: Output) -> None:
+    if len(value.instance) != 32 or len(value.code) != 32:
+        raise EncodeError(f"32 bytes expected, got {len(value.instance)} and {len(value.code)}")
+    output.small += (value.instance, value.code)
+
+
+BY_HAND: Final[dict[type[Any], Write]] = {ContractKey: _write_contract_key}
+
+# --------------------------------------------------------------------------------------------------
 
 
 def _choice_writer(variants: dict[type[Any], tuple[bytes, Write]]) -> Write:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages.wire import H32
+from simnode.protocol.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class ContractKey:
     """A contract's full key: `instance = BLAKE3(code ‖ params)` (see `keys.py`) and `code`, the code's hash."""
 
@@ -16,7 +15,7 @@ class ContractKey:
     code: H32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ContractContainer:
     """A contract's code with its parameters: the reference's `ContractContainer::Wasm(V1)`, its only variant."""
 
@@ -26,35 +25,35 @@ class ContractContainer:
     key: ContractKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class State:
     state: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Delta:
     delta: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class StateAndDelta:
     state: Blob
     delta: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RelatedState:
     related_to: H32
     state: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RelatedDelta:
     related_to: H32
     delta: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RelatedStateAndDelta:
     related_to: H32
     state: Blob

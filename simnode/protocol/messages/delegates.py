@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages.contracts import ContractContainer, RelatedContracts, UpdateData
 from simnode.protocol.messages.wire import H32, U32, U64
+from simnode.protocol.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class DelegateKey:
     """A delegate's key: `key = BLAKE3(code_hash ‖ params)`."""
 
@@ -17,7 +16,7 @@ class DelegateKey:
     code_hash: H32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class DelegateContainer:
     """A delegate's code with its parameters: `DelegateContainer::Wasm(V1)`, its only variant."""
 
@@ -27,14 +26,14 @@ class DelegateContainer:
     key: DelegateKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ApplicationMessage:
     payload: Blob
     context: Blob
     processed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class DelegateMessage:
     target: DelegateKey
     sender: DelegateKey
@@ -46,21 +45,21 @@ class DelegateMessage:
 # ---- to a delegate -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UserResponse:
     request_id: U32
     response: Blob
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class GetContractResponse:
     contract_id: H32
     state: Blob | None
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class PutContractResponse:
     """`error` is None for the reference's `Ok(())`; so in the three classes below."""
 
@@ -69,45 +68,45 @@ class PutContractResponse:
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UpdateContractResponse:
     contract_id: H32
     error: str | None
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SubscribeContractResponse:
     contract_id: H32
     error: str | None
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UnsubscribeContractResponse:
     contract_id: H32
     error: str | None
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ContractNotification:
     contract_id: H32
     new_state: Blob
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class WakeupFired:
     tag: Blob
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Installed:
     """Lifecycle: the delegate was installed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NodeStarted:
     """Lifecycle: the node started again."""
 
@@ -134,26 +133,26 @@ InboundDelegateMsg = (
 # ---- from a delegate ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RequestUserInput:
     request_id: U32
     message: Blob
     responses: tuple[Blob, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ContextUpdated:
     context: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class GetContractRequest:
     contract_id: H32
     context: Blob
     processed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class PutContractRequest:
     contract: ContractContainer
     state: Blob
@@ -162,7 +161,7 @@ class PutContractRequest:
     processed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UpdateContractRequest:
     contract_id: H32
     update: UpdateData
@@ -170,14 +169,14 @@ class UpdateContractRequest:
     processed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SubscribeContractRequest:
     contract_id: H32
     context: Blob
     processed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UnsubscribeContractRequest:
     contract_id: H32
     context: Blob

@@ -5,51 +5,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.delegates import DelegateKey
 from simnode.protocol.messages.wire import H32, U64
+from simnode.protocol.record import record
 
 # ---- RequestError::ContractError ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class GetError:
     key: ContractKey
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class PutError:
     key: ContractKey
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UpdateError:
     key: ContractKey
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SubscribeError:
     key: ContractKey
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ContractStackOverflow:
     key: H32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class MissingRelated:
     key: H32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class MissingContract:
     key: H32
 
@@ -61,34 +60,34 @@ ContractError = (
 # ---- RequestError::DelegateError ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SecretsId:
     key: Blob
     hash: H32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RegisterError:
     key: DelegateKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ExecutionError:
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class MissingDelegate:
     key: DelegateKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class MissingSecret:
     key: DelegateKey
     secret: SecretsId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ForbiddenSecretAccess:
     secret: SecretsId
 
@@ -98,12 +97,12 @@ DelegateError = RegisterError | ExecutionError | MissingDelegate | MissingSecret
 # ---- the rest of RequestError ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class RequestDisconnect:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Timeout:
     pass
 
@@ -113,67 +112,67 @@ RequestError = ContractError | DelegateError | RequestDisconnect | Timeout
 # ---- ErrorKind ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class ChannelClosed:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class DeserializationError:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Disconnected:
     """The reference's `ErrorKind::Disconnect`, which would share its name with the request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class IncorrectState:
     key: ContractKey
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class NodeUnavailable:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class TransportProtocolDisconnect:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Unhandled:
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UnknownClient:
     client_id: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class OperationError:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class FailedOperation:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Shutdown:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class EmptyRing:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class PeerNotJoined:
     pass
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey, RelatedContracts, UpdateData
 from simnode.protocol.messages.delegates import DelegateContainer, DelegateKey, InboundDelegateMsg
 from simnode.protocol.messages.wire import H32, U32, Nonce
+from simnode.protocol.record import record
 
 # ---- DelegateOp --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ApplicationMessages:
     key: DelegateKey
     params: Blob
     inbound: tuple[InboundDelegateMsg, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class RegisterDelegate:
     delegate: DelegateContainer
     cipher: H32
     nonce: Nonce
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UnregisterDelegate:
     key: DelegateKey
 
@@ -36,7 +35,7 @@ DelegateRequest = ApplicationMessages | RegisterDelegate | UnregisterDelegate
 # ---- ContractOp --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Put:
     contract: ContractContainer
     state: Blob
@@ -45,13 +44,13 @@ class Put:
     blocking_subscribe: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Update:
     key: ContractKey
     data: UpdateData
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Get:
     """`key` is the contract's instance id: a GET needs no code hash."""
 
@@ -61,7 +60,7 @@ class Get:
     blocking_subscribe: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Subscribe:
     """`summary` of the state that the client has: with one, deltas are sent as deltas."""
 
@@ -74,17 +73,17 @@ ContractRequest = Put | Update | Get | Subscribe
 # ---- NodeQueries -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class QueryConnectedPeers:
     """The reference's `NodeQuery::ConnectedPeers`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class QuerySubscriptionInfo:
     """The reference's `NodeQuery::SubscriptionInfo`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class QueryNodeDiagnostics:
     """The reference's `NodeQuery::NodeDiagnostics` with its `config`."""
 
@@ -97,7 +96,7 @@ class QueryNodeDiagnostics:
     include_subscriber_peer_ids: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class QueryNeighborHostingInfo:
     """The reference's `NodeQuery::NeighborHostingInfo`."""
 
@@ -107,22 +106,22 @@ NodeQuery = QueryConnectedPeers | QuerySubscriptionInfo | QueryNodeDiagnostics |
 # ---- the rest ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Disconnect:
     cause: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class Authenticate:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Close:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class StreamChunk:
     """A piece of a serialized message, itself a message: in requests and in responses alike."""
 

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from simnode.protocol.blob import Blob
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey, UpdateData
 from simnode.protocol.messages.delegates import DelegateKey, OutboundDelegateMsg
 from simnode.protocol.messages.error_kinds import ErrorKind
 from simnode.protocol.messages.requests import StreamChunk
 from simnode.protocol.messages.wire import F32, H32, U32, U64, Address
+from simnode.protocol.record import record
 
 # ---- ContractResponse --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class GetResponse:
     key: ContractKey
     contract: ContractContainer | None
     state: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class PutResponse:
     key: ContractKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UpdateNotification:
     key: ContractKey
     update: UpdateData
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class UpdateResponse:
     key: ContractKey
     summary: Blob
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SubscribeResponse:
     key: ContractKey
     subscribed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NotFound:
     instance_id: H32
 
@@ -52,7 +51,7 @@ class NotFound:
 ContractResponse = GetResponse | PutResponse | UpdateNotification | UpdateResponse | SubscribeResponse | NotFound
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class DelegateResponse:
     key: DelegateKey
     values: tuple[OutboundDelegateMsg, ...]
@@ -61,24 +60,24 @@ class DelegateResponse:
 # ---- QueryResponse -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ConnectedPeers:
     peers: tuple[tuple[str, Address], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SubscriptionInfo:
     contract_key: H32
     client_id: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NetworkDebug:
     subscriptions: tuple[SubscriptionInfo, ...]
     connected_peers: tuple[tuple[str, Address], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NodeInfo:
     peer_id: str
     is_gateway: bool
@@ -87,32 +86,32 @@ class NodeInfo:
     uptime_seconds: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NetworkInfo:
     connected_peers: tuple[tuple[str, str], ...]
     active_connections: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ContractState:
     subscribers: U32
     subscriber_peer_ids: tuple[str, ...]
     size_bytes: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class SystemMetrics:
     active_connections: U32
     hosting_contracts: U32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class ConnectedPeerInfo:
     peer_id: str
     address: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NodeDiagnostics:
     node_info: NodeInfo | None
     network_info: NetworkInfo | None
@@ -122,14 +121,14 @@ class NodeDiagnostics:
     connected_peers_detailed: tuple[ConnectedPeerInfo, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class HostedContract:
     contract_key: str
     hosting_hash: U32
     hosted_since: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NeighborHosted:
     peer_id: str
     known_contracts: tuple[U32, ...]
@@ -137,7 +136,7 @@ class NeighborHosted:
     update_count: U64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class HostingStats:
     hosting_announces_sent: U64
     hosting_announces_received: U64
@@ -147,7 +146,7 @@ class HostingStats:
     avg_neighbor_hosting_size: F32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class NeighborHosting:
     my_hosted: tuple[HostedContract, ...]
     neighbor_hosting: tuple[NeighborHosted, ...]
@@ -159,12 +158,12 @@ QueryResponse = ConnectedPeers | NetworkDebug | NodeDiagnostics | NeighborHostin
 # ---- the rest ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Ok:
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class GetResponseContent:
     """What a StreamHeader announces: a GetResponse, its state and code to follow in the chunks."""
 
@@ -172,12 +171,12 @@ class GetResponseContent:
     includes_contract: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Raw:
     """What a StreamHeader announces: anything else."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record()
 class StreamHeader:
     """`total_bytes` is the length of the serialized message that the chunks carry."""
 
@@ -189,7 +188,7 @@ class StreamHeader:
 HostResponse = ContractResponse | DelegateResponse | QueryResponse | Ok | StreamChunk | StreamHeader
 
 
-@dataclass(frozen=True, slots=True)
+@record(kw_only=False)
 class Err:
     """The failing half of `HostResult`."""
 

@@ -58,7 +58,7 @@ class Audience:
     Args:
         url: of the server, without parameters.
         count: how many subscribers.
-        encodings: theirs, in turn.
+        encodings: theirs, each of a block: whichever way connections are dealt out to processes, each has all.
         state_bytes: of the contract.
     """
 
@@ -69,7 +69,9 @@ class Audience:
         self._put = put(LABEL, bytes(self._state))
         self._updater = connect(f"{url}?encodingProtocol=native")
         ask(self._updater, request_frames(self._codec, self._put, 0))
-        self.subscribers = [self._subscribe(url, encodings[number % len(encodings)]) for number in range(count)]
+        self.subscribers = [
+            self._subscribe(url, encodings[number * len(encodings) // count]) for number in range(count)
+        ]
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
 
     def _subscribe(self, url: str, encoding: Encoding) -> Subscriber:
@@ -153,13 +155,13 @@ def main() -> None:
     parser.add_argument("--encodings", default="native,msgpack")
     parser.add_argument("--state-bytes", type=int, default=1 << 20)
     parser.add_argument("--updates", type=int, default=3, help="in each phase")
-    parser.add_argument("--phases", type=int, default=2, help="pairs of: all read, one does not")
+    parser.add_argument("--phases", type=int, default=4, help="pairs of: all read, one does not")
     options = parser.parse_args()
 
     encodings = [Encoding(name) for name in options.encodings.split(",")]
     audience = Audience(options.url, options.subscribers, encodings, options.state_bytes)
-    for number in range(len(encodings)):
-        audience.verify(audience.subscribers[number])
+    for encoding in encodings:
+        audience.verify(next(reader for reader in audience.subscribers if reader.encoding is encoding))
     print("ready", flush=True)
     sys.stdin.readline()
 

@@ -34,7 +34,9 @@ class FakeSocket:
         self.calls = 0
 
     def sendmsg(self, parts: Iterable[bytes | memoryview]) -> int:
-        data = b"".join(parts)
+        return self.send(b"".join(parts))
+
+    def send(self, data: bytes) -> int:
         assert data, "nothing was offered"
         self.calls += 1
         if self._takes is None:
@@ -193,6 +195,17 @@ def test_of_very_many_pongs_the_newest_is_among_those_that_are_sent() -> None:
     assert [bytes(frame.data) for frame in out.frames[-2:]] == [b"9999", b"\x03\xe8"]
 
 
+def test_message_that_comes_due_while_the_socket_is_full_goes_with_the_rest() -> None:
+    """Nobody would call again: the socket is not full any more."""
+    out = Outgoing(takes=[5])
+    out.add(b"first")
+    assert out.writer.send() is Sent.BLOCKED
+    out.add(b"second")
+    out.sock._takes = None
+    assert out.writer.send() is Sent.EVERYTHING
+    assert out.messages == [b"first", b"second"]
+
+
 def test_data_frame_that_has_begun_is_finished_first() -> None:
     out = Outgoing(takes=[10])
     out.add(counting_bytes(1000))
@@ -273,7 +286,7 @@ def test_long_answer_lets_others_go_first_now_and_then() -> None:
 
 def test_gone_peer_is_an_error_and_the_tokens_are_known() -> None:
     class Gone(FakeSocket):
-        def sendmsg(self, parts: Iterable[bytes | memoryview]) -> int:
+        def send(self, data: bytes) -> int:
             raise BrokenPipeError
 
     out = Outgoing()

@@ -21,9 +21,13 @@ def new_pool(tmp_path: Path) -> Iterator[NewPool]:
     """Makes pools in one directory; the last one's books must be right when the test is over."""
     made: list[SegmentPool] = []
 
-    def make(*, budget: int = 10, stored: int = 10, free: int = 10) -> SegmentPool:
+    def make(*, budget: int = 10, stored: int = 10, free: int = 10, untrimmed: int = 10) -> SegmentPool:
         pool = SegmentPool(
-            tmp_path, budget_bytes=budget * STEP, stored_limit_bytes=stored * STEP, free_limit_bytes=free * STEP
+            tmp_path,
+            budget_bytes=budget * STEP,
+            stored_limit_bytes=stored * STEP,
+            free_limit_bytes=free * STEP,
+            untrimmed_limit_bytes=untrimmed * STEP,
         )
         made.append(pool)
         return pool
@@ -207,9 +211,56 @@ def test_a_stored_segment_occupies_whole_pages_around_what_is_kept(pool: Segment
     writer.write(0, b"x" * STEP)
     writer.release_read()
     pool.stored(lease.name, PAGE_BYTES + 1, 2 * PAGE_BYTES + 1, 100)
+    pool.tidy()
     figures = pool.figures()
     assert (figures.reserved_bytes, figures.stored_bytes, figures.payload_bytes) == (0, 2 * PAGE_BYTES, 100)
     assert bytes(writer.map[: 4 * PAGE_BYTES]) == bytes(PAGE_BYTES) + b"x" * (2 * PAGE_BYTES) + bytes(PAGE_BYTES)
+
+
+def test_pages_around_what_is_kept_wait_for_tidy_while_they_are_few(new_pool: NewPool, tmp_path: Path) -> None:
+    """A segment that is retired before needs neither holes nor their filling."""
+    pool = new_pool(untrimmed=2)
+    names = [pool.lease(STEP, "handler").name for _ in range(3)]
+    for name in names:
+        pool.stored(name, 0, PAGE_BYTES, 1)
+    held = [(tmp_path / name).stat().st_blocks * 512 for name in names]
+    assert held == [STEP, STEP, PAGE_BYTES]
+    figures = pool.figures()
+    assert (figures.untrimmed_bytes, figures.stored_bytes) == (2 * (STEP - PAGE_BYTES), 2 * STEP + PAGE_BYTES)
+    pool.retire(names[0])
+    assert pool.figures().untrimmed_bytes == STEP - PAGE_BYTES
+    pool.tidy()
+    assert (pool.figures().untrimmed_bytes, pool.figures().stored_bytes) == (0, 2 * PAGE_BYTES)
+
+
+def test_tidy_looks_at_those_first_that_have_waited_longest(pool: SegmentPool, tmp_path: Path) -> None:
+    names = [pool.lease(STEP, "handler").name for _ in range(3)]
+    held = Segment.open(tmp_path, names[0], writable=True)
+    for name in names:
+        pool.stored(name, 0, PAGE_BYTES, 1)
+    pool.tidy(at_most=2)
+    assert pool.figures().untrimmed_bytes == 2 * (STEP - PAGE_BYTES)
+    pool.tidy(at_most=1)
+    assert pool.figures().untrimmed_bytes == STEP - PAGE_BYTES
+    held.release_read()
+    pool.tidy(at_most=1)
+    assert pool.figures().untrimmed_bytes == 0
+
+
+def test_untrimmed_pages_give_way_when_the_filesystem_is_full(
+    pool: SegmentPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocate = os.posix_fallocate
+
+    def fallocate(fd: int, offset: int, length: int) -> None:
+        if sum(path.stat().st_blocks * 512 for path in tmp_path.glob("*.seg")) + length > 4 * STEP:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", fallocate)
+    pool.stored(pool.lease(3 * STEP, "handler").name, 0, STEP, STEP)
+    assert pool.lease(3 * STEP, "handler").nbytes == 3 * STEP
+    assert pool.figures().untrimmed_bytes == 0
 
 
 def test_a_segment_in_use_is_trimmed_later(pool: SegmentPool, tmp_path: Path) -> None:
@@ -257,6 +308,7 @@ def test_a_retired_segment_is_recycled_whole(pool: SegmentPool, tmp_path: Path) 
     """Whoever leases it must not meet the holes that trimming left."""
     lease = pool.lease(4 * STEP, "handler")
     pool.stored(lease.name, STEP, 2 * STEP, STEP)
+    pool.tidy()
     pool.retire(lease.name)
     again = pool.lease(4 * STEP, "handler")
     assert pool.figures().recycled == 1
@@ -294,6 +346,7 @@ def test_a_retired_segment_whose_holes_cannot_be_filled_is_unlinked(
 ) -> None:
     name = pool.lease(2 * STEP, "handler").name
     pool.stored(name, 0, STEP, STEP)
+    pool.tidy()
     full_when_larger_than(0, monkeypatch, tmp_path)
     pool.retire(name)
     assert pool.figures().unlinked == 1
@@ -312,6 +365,7 @@ def test_a_restarted_pool_finds_everything_and_lets_it_be_claimed(new_pool: NewP
     assert pool.live([kept, lost]) == [lost]
     assert pool.adopt(leased, "handler").nbytes == STEP
     assert pool.orphans == [forgotten]
+    assert (pool.is_orphan(forgotten), pool.is_orphan(kept), pool.is_orphan(lost)) == (True, False, False)
     assert pool.stored_names == [kept]
     assert pool.owner_gone("handler") == [leased]
     pool.retire(forgotten)
@@ -336,6 +390,7 @@ def test_a_trimmed_segment_is_recycled_whole_even_after_a_restart(new_pool: NewP
     before = new_pool()
     name = before.lease(4 * STEP, "handler").name
     before.stored(name, STEP, 2 * STEP, STEP)
+    before.tidy()
     pool = new_pool()
     pool.rebuild()
     assert pool.live([name]) == []
@@ -343,6 +398,24 @@ def test_a_trimmed_segment_is_recycled_whole_even_after_a_restart(new_pool: NewP
     assert pool.live([name]) == [], "saying it twice changes nothing"
     pool.retire(name)
     assert (tmp_path / pool.lease(4 * STEP, "handler").name).stat().st_blocks * 512 >= 4 * STEP
+
+
+def test_what_an_earlier_pool_had_not_trimmed_is_trimmed_once_the_store_says_what_to_keep(new_pool: NewPool) -> None:
+    before = new_pool()
+    untrimmed, trimmed = (before.lease(4 * STEP, "handler").name for _ in range(2))
+    before.stored(trimmed, STEP, 2 * STEP, STEP)
+    before.tidy()
+    before.stored(untrimmed, STEP, 2 * STEP, STEP)
+    pool = new_pool()
+    pool.rebuild()
+    pool.live([untrimmed, trimmed])
+    for name in (untrimmed, trimmed, untrimmed):
+        pool.trim_later(name, STEP, 2 * STEP)
+    assert (pool.figures().untrimmed_bytes, pool.figures().stored_bytes) == (3 * STEP, 5 * STEP)
+    pool.tidy()
+    assert (pool.figures().untrimmed_bytes, pool.figures().stored_bytes) == (0, 2 * STEP)
+    with pytest.raises(IndexError):
+        pool.trim_later(untrimmed, 0, 4 * STEP + 1)
 
 
 def test_names_of_a_restarted_pool_are_fresh(new_pool: NewPool) -> None:

@@ -73,7 +73,7 @@ def test_an_inline_state_needs_no_segment(world: World) -> None:
     assert stored is not None
     assert (stored.key.instance, stored.key.code, stored.version) == (INSTANCE, CODE_HASH, 3)
     assert [bytes(blob) for blob in stored.state] == [b"st", b"ate"]
-    assert [bytes(blob) for blob in stored.params] == [b"params"]
+    assert stored.params == []
     assert stored.code == []
     assert stored.state_nbytes == 5
     stored.release()
@@ -103,6 +103,7 @@ def test_the_code_is_read_when_it_is_asked_for(world: World) -> None:
     stored = world.contracts.state(INSTANCE, with_code=True)
     assert stored is not None
     assert [bytes(blob) for blob in stored.code] == [b"code"]
+    assert [bytes(blob) for blob in stored.params] == [b"params"]
     assert stored.code[0].origin is not None
     stored.release()
 

@@ -1,0 +1,95 @@
+"""What a request gets. Enters: results and refusals of all kinds. Leaves: `Answer`s. Next: `requests.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from enum import Enum
+from typing import Final, Literal, Protocol
+
+from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.store_codes import MISSING, UNAVAILABLE
+from simnode.live.subscribers import Subscriber
+from simnode.protocol.connection import ServerConnection
+from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
+from simnode.protocol.messages.requests import NodeQuery
+from simnode.protocol.messages.responses import Err, HostResult, QueryResponse
+from simnode.protocol.record import record
+from simnode.storage.reader import StoredState
+
+
+@record(kw_only=False)
+class Answer:
+    """What a request gets. `stored` is held until the last byte has left."""
+
+    result: HostResult
+    outcome: str = "ok"
+    stored: StoredState | None = None
+
+
+class Refusal(Exception):
+    """A request that gets an error for its answer."""
+
+    def __init__(self, kind: ErrorKind, *, outcome: str = "error") -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.outcome = outcome
+
+    def answer(self) -> Answer:
+        """The error, as an answer."""
+        return Answer(Err(self.kind), self.outcome)
+
+
+class Pending(Enum):
+    """What a step gives whose answer is handed in later."""
+
+    PENDING = "pending"
+
+
+PENDING: Final = Pending.PENDING
+
+Outcome = Answer | Literal[Pending.PENDING] | None
+"""An answer, the promise of one, or None where there is none to give."""
+
+Step = Outcome | Awaitable[Outcome]
+
+
+class Client(Subscriber, Protocol):
+    """Who asks: a `session.Session`."""
+
+    connection: ServerConnection | None
+    is_authorized: bool
+
+    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+        """Answers a request."""
+
+    def requests_answered(self) -> None:
+        """Fewer requests wait than before."""
+
+    def authenticate(self, token: str) -> None:
+        """Judges a token."""
+
+    def close(self) -> None:
+        """Ends the connection after what is due."""
+
+    def failed(self) -> None:
+        """A bug of ours, whose exception is being handled, ends the connection."""
+
+    def flush_late(self, instance: bytes) -> None:
+        """A notification that was put off goes out now."""
+
+    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
+        """Answers a node query."""
+
+
+def refusal_by_store(error: LinkLost | LinkRefusal, subject: bytes) -> Refusal:
+    """The protocol's error for what the store said, or that it is gone.
+
+    Args:
+        error: of a call to the store.
+        subject: the contract that it was about.
+    """
+    if isinstance(error, LinkLost) or error.code == UNAVAILABLE:
+        return Refusal(NodeUnavailable(), outcome="unavailable")
+    if error.code == MISSING:
+        return Refusal(MissingContract(key=subject), outcome="not_found")
+    return Refusal(OperationError(cause=str(error)))

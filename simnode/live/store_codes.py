@@ -1,0 +1,12 @@
+"""Why the store says no: the codes of its `LinkRefusal`s, which handlers turn into the protocol's errors."""
+
+from typing import Final
+
+MISSING: Final = "missing"
+"""There is no such contract."""
+
+REFUSED: Final = "refused"
+"""The contract, or a cap, does not allow it; the text says what."""
+
+UNAVAILABLE: Final = "unavailable"
+"""The store cannot carry out anything now."""

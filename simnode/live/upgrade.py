@@ -1,0 +1,83 @@
+"""The opening handshake of one connection. Enters: its first bytes. Leaves: the reply. Next: `handshake.py`.
+
+The `websockets` library parses the request and writes the reply (`ServerProtocol`, sans-I/O);
+`handshake.judge` decides between the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from simnode.live.handshake import Accepted, AccessRules, Refused, judge
+
+MAX_REQUEST_BYTES = 32 * 1024
+"""Of the handshake request; the library bounds its lines and headers besides."""
+
+HANDSHAKE_FAILED = "handshake_failed"
+
+_END_OF_REQUEST = b"\r\n\r\n"
+
+
+@dataclass(slots=True, kw_only=True)
+class Reply:
+    """What a request is answered with.
+
+    Attributes:
+        data: for the peer.
+        taken: bytes of the request; frames may follow it at once.
+        accepted: what the client asked for; None: it was turned away, and the connection ends.
+        label: why, of the metric's closed set of reasons; empty for what is no refusal.
+    """
+
+    data: bytes
+    taken: int
+    accepted: Accepted | None = None
+    label: str = HANDSHAKE_FAILED
+
+
+def answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply | None:
+    """Answers the request that `data` begins with; None if it is not whole yet.
+
+    Args:
+        protocol: of this connection, in which nothing was done yet.
+        data: everything that was received; the first `MAX_REQUEST_BYTES` suffice.
+        rules: who may connect.
+    """
+    end = data.find(_END_OF_REQUEST, 0, MAX_REQUEST_BYTES)
+    if end < 0:
+        if len(data) < MAX_REQUEST_BYTES:
+            return None
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        return Reply(data=_rejection(protocol, status, "the request is too large\n"), taken=len(data))
+    taken = end + len(_END_OF_REQUEST)
+    # the library gets the request alone: it would take the frames behind it, too
+    protocol.receive_data(data[:taken])
+    events = protocol.events_received()
+    if not events:  # the library has judged these bytes, and answered them if they were too long for it
+        answered = b"".join(protocol.data_to_send())
+        return Reply(data=answered or _bad_request(protocol), taken=taken)
+    request = events[0]
+    assert isinstance(request, Request)
+    verdict = judge(request, rules)
+    if isinstance(verdict, Refused):
+        return Reply(data=_rejection(protocol, verdict.status, verdict.text), taken=taken, label=verdict.label)
+    response = protocol.accept(request)
+    protocol.send_response(response)
+    is_accepted = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
+    return Reply(data=b"".join(protocol.data_to_send()), taken=taken, accepted=verdict if is_accepted else None)
+
+
+def _rejection(protocol: ServerProtocol, status: HTTPStatus, text: str) -> bytes:
+    response = protocol.reject(status, text)
+    if status is HTTPStatus.UPGRADE_REQUIRED:
+        response.headers["Upgrade"] = "websocket"
+    protocol.send_response(response)
+    return b"".join(protocol.data_to_send())
+
+
+def _bad_request(protocol: ServerProtocol) -> bytes:
+    return protocol.reject(HTTPStatus.BAD_REQUEST, f"{protocol.handshake_exc}\n").serialize()

@@ -1,0 +1,380 @@
+"""The store's writer over a real index, with the reassembly service's answers in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.settings import NodeSettings
+from simnode.live.write_batches import RETIRED_LATER_BYTES, WriteBatches
+from simnode.metrics.model import Role
+from simnode.metrics.slab import StatsSlab
+from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps
+from simnode.protocol.limits import MIB
+from simnode.storage.errors import IndexFailure
+from simnode.storage.index import Index
+from simnode.storage.rows import SegmentRef
+from simnode.storage.segments import Segment
+
+CODE_HASH = b"h" * 32
+LARGE = MIB
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+async def turn(times: int = 1) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
+class FakeLink:
+    """A handler's end: hands out call ids and remembers what came back, and in how many writes."""
+
+    def __init__(self) -> None:
+        self.call_id = 0
+        self.queued: list[tuple[int, Any]] = []
+        self.writes: list[list[tuple[int, Any]]] = []
+
+    def answer(self, call_id: int, result: Any) -> None:
+        self.queued.append((call_id, result))
+
+    def refuse(self, call_id: int, refusal: LinkRefusal) -> None:
+        self.queued.append((call_id, refusal.code))
+
+    def flush(self) -> None:
+        if self.queued:
+            self.writes.append(self.queued)
+            self.queued = []
+
+    @property
+    def answers(self) -> list[tuple[int, Any]]:
+        return list(itertools.chain(*self.writes))
+
+
+class FakeService:
+    """The reassembly service: leases real files; each `stored` waits for the test unless it `agrees`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.agrees = True
+        self.asked: list[tuple[str, asyncio.Future[Any]]] = []
+        self.leased: list[str] = []
+        self.told: list[str] = []
+        self.flushes = 0
+        self.names = map("1-{:06x}-0.seg".format, itertools.count())
+
+    def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if method == "lease":
+            (nbytes,) = args
+            self.leased.append(self.segment(bytes(nbytes)))
+            future.set_result([self.leased[-1], nbytes])
+        else:
+            assert method == "stored"
+            self.asked.append((args[0], future))
+            if self.agrees:
+                future.set_result(None)
+        return future
+
+    def cast(self, method: str, name: str) -> None:
+        self.told.append(f"{method} {name}")
+
+    cast_later = cast
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+    def segment(self, content: bytes) -> str:
+        """What a handler leases and writes."""
+        segment = Segment.create(self.directory, next(self.names), len(content))
+        segment.write(0, content)
+        return segment.name
+
+    def retired(self) -> list[str]:
+        return [told.removeprefix("retire ") for told in self.told if told.startswith("retire ")]
+
+
+class Store:
+    """A writer and what it writes to."""
+
+    def __init__(self, tmp_path: Path, slab: StatsSlab) -> None:
+        settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path)
+        for directory in (settings.segments_dir, settings.index_dir):
+            directory.mkdir()
+        self.index = Index(settings.index_dir)
+        self.service = FakeService(settings.segments_dir)
+        self.subscribers = SubscriberCounts(SubscriptionCaps(per_contract=1))
+        self.link = FakeLink()
+        self.batches = WriteBatches(
+            settings,
+            slab,
+            index=self.index,
+            service=self.service,  # type: ignore[arg-type]
+            subscribers=self.subscribers,
+        )
+
+    def write(self, method: str, *args: Any, link: FakeLink | None = None) -> int:
+        link = link or self.link
+        link.call_id += 1
+        self.batches.add(link, method, list(args))  # type: ignore[arg-type]
+        return link.call_id
+
+    def put(self, number: int, state: Any, *, code: Any = b"code", subscribe: bool = False) -> int:
+        return self.write("put", key(number), CODE_HASH, b"params", code, state, subscribe)
+
+    def update(self, number: int, *parts: Any, keeps_current: bool = False) -> int:
+        return self.write("update", key(number), CODE_HASH, keeps_current, list(parts))
+
+    def large(self, fill: bytes = b"x", nbytes: int = LARGE) -> list[Any]:
+        return [self.service.segment(fill * nbytes), 0, nbytes]
+
+    def state(self, number: int) -> Any:
+        row = self.index.get(key(number))
+        return None if row is None else (row.version, row.state)
+
+    async def settled(self) -> None:
+        """Lets everything be answered that can be, without a clock."""
+        async with asyncio.timeout(5):
+            for _ in itertools.count():
+                if self.batches._turn is None:
+                    return
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    with StatsSlab.open(tmp_path, Role.CONTRACT_STORE, 0, now_s=0.0) as slab:
+        store = Store(tmp_path, slab)
+        yield store
+        await store.batches.close()
+        store.index.close()
+
+
+async def test_small_writes_of_one_turn_are_one_batch_and_one_message_to_each_handler(store: Store) -> None:
+    other = FakeLink()
+    for number in range(20):
+        store.put(number, b"state %d" % number)
+    store.write("put", key(99), CODE_HASH, b"", b"code", b"", False, link=other)
+    await turn()
+    assert store.link.writes == [[(number + 1, [1, None, False, None]) for number in range(20)]]
+    assert other.writes == [[(1, [1, None, False, None])]]
+    assert store.state(7) == (1, (b"state 7",))
+    assert store.state(99) == (1, ())
+    assert (store.batches.contracts, store.index.code(CODE_HASH)) == (21, (b"code",))
+
+
+async def test_calls_of_a_batch_to_the_service_are_made_together(store: Store) -> None:
+    """A round trip for each of them in turn would be the store's speed."""
+    store.service.agrees = False
+    states = [store.large() for _ in range(5)]
+    for number, state in enumerate(states):
+        store.put(number, state)
+    await turn()
+    assert [name for name, _ in store.service.asked] == [state[0] for state in states]
+    assert store.link.answers == []
+    for _, future in reversed(store.service.asked):
+        future.set_result(None)
+    await store.settled()
+    assert sorted(store.link.answers) == [(n + 1, [1, state[0], False, None]) for n, state in enumerate(states)]
+    assert len(store.link.writes) == 1
+
+
+async def test_writes_that_come_meanwhile_are_the_next_batch(store: Store) -> None:
+    store.service.agrees = False
+    store.put(0, store.large())
+    await turn(3)
+    for number in range(1, 4):
+        store.put(number, b"small")
+    await turn(3)
+    assert store.link.answers == []
+    assert store.state(1) is None
+    ((_, future),) = store.service.asked
+    future.set_result(None)
+    await store.settled()
+    assert [[call_id for call_id, _ in write] for write in store.link.writes] == [[1], [2, 3, 4]]
+
+
+async def test_writes_of_one_contract_keep_their_order_though_the_first_waits(store: Store) -> None:
+    store.service.agrees = False
+    store.put(0, store.large())
+    store.update(0, b"second")
+    store.put(1, b"another's")
+    store.update(0, b" and third", keeps_current=True)
+    await turn()
+    ((large, future),) = store.service.asked
+    future.set_result(None)
+    await store.settled()
+    assert store.state(0) == (3, (b"second and third",))
+    answers = dict(store.link.answers)
+    assert answers[4] == [3, None, blake3(b"second and third").digest()]
+    assert store.service.retired() == [large], "stored, and replaced in the same batch"
+
+
+async def test_refused_write_leaves_nothing_and_the_others_are_committed(store: Store) -> None:
+    store.service.agrees = False
+    store.put(0, store.large())
+    store.put(1, store.large())
+    store.put(2, b"small")
+    await turn()
+    (_, refused), (kept, agreed) = store.service.asked
+    refused.set_exception(LinkRefusal("no_room", "full"))
+    agreed.set_result(None)
+    await store.settled()
+    assert sorted(store.link.answers) == [(1, "no_room"), (2, [1, kept, False, None]), (3, [1, None, False, None])]
+    assert store.state(0) is None
+    assert store.service.retired() == []
+
+
+async def test_write_that_needs_a_service_that_is_away_is_refused(store: Store) -> None:
+    store.service.agrees = False
+    store.put(0, store.large())
+    await turn()
+    store.service.asked[0][1].set_exception(LinkLost("gone"))
+    await store.settled()
+    assert store.link.answers == [(1, "unavailable")]
+
+
+async def test_update_whose_new_state_cannot_be_read_changes_nothing(store: Store) -> None:
+    """Its row used to be in the batch by then, so that a refused write was committed."""
+    store.put(0, b"old")
+    await store.settled()
+    state = store.large()
+    (store.service.directory / state[0]).unlink()
+    refused = store.update(0, state)
+    later = store.update(0, b"!", keeps_current=True)
+    await store.settled()
+    answers = dict(store.link.answers)
+    assert answers[refused] == "lost"
+    assert answers[later] == [2, None, blake3(b"old!").digest()]
+    assert store.state(0) == (2, (b"old!",))
+    assert store.service.retired() == [state[0]]
+
+
+async def test_failed_commit_refuses_every_write_and_undoes_what_came_with_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise IndexFailure("no room")
+
+    with monkeypatch.context() as context:
+        context.setattr(store.index, "write", fail)
+        state = store.large()
+        store.put(0, state, subscribe=True)
+        store.put(1, b"small")
+        await store.settled()
+    assert sorted(store.link.answers) == [(1, "unavailable"), (2, "unavailable")]
+    assert store.subscribers.total == 0
+    assert store.service.retired() == [state[0]]
+    assert store.batches.contracts == 0
+    store.put(1, b"small")
+    await store.settled()
+    assert store.link.answers[-1] == (3, [1, None, False, None])
+
+
+async def test_segments_of_writes_are_wanted_until_they_are_answered(store: Store) -> None:
+    store.service.agrees = False
+    first, second = store.large(), store.large()
+    store.put(0, first)
+    assert store.batches.wanted_segments() == {first[0]}
+    await turn()
+    store.update(0, second, b"tail")
+    store.write("register_delegate", key(9), CODE_HASH)
+    assert store.batches.wanted_segments() == {first[0], second[0]}
+    assert store.batches.live_segments() == []
+    store.service.agrees = True
+    store.service.asked[0][1].set_result(None)
+    await store.settled()
+    assert store.batches.wanted_segments() == set()
+    assert store.index.delegate(key(9)) == CODE_HASH
+
+
+@pytest.mark.parametrize("where", [0, LARGE // 2, LARGE - 1])
+async def test_large_state_that_differs_anywhere_is_another(store: Store, where: int) -> None:
+    """Only its ends are compared at first."""
+    store.put(0, store.large())
+    content = bytearray(b"x" * LARGE)
+    content[where] ^= 1
+    await store.settled()
+    store.put(0, [store.service.segment(bytes(content)), 0, LARGE])
+    await store.settled()
+    assert store.state(0)[0] == 2
+
+
+async def test_state_that_changes_nothing_is_not_told_and_keeps_its_version(store: Store) -> None:
+    for state in (store.large(), store.large()):
+        store.put(0, state)
+        await store.settled()
+    small = [store.service.segment(b"....small..."), 4, 9]
+    for payload in (b"small", b"small", small, small):
+        store.put(1, payload)
+        await store.settled()
+    assert [result[:2] for _, result in store.link.answers[1:]] == [[1, None]] * 5
+    assert len(store.service.asked) == 1
+
+
+async def test_code_that_two_new_contracts_bring_at_once_is_kept_once(store: Store) -> None:
+    code = store.large(b"c")
+    for number in range(2):
+        store.put(number, b"state", code=code)
+    await store.settled()
+    (extent,) = store.index.code(CODE_HASH) or ()
+    assert isinstance(extent, SegmentRef)
+    first, second = store.service.leased
+    assert (extent.name, store.service.retired()) in [(first, [second]), (second, [first])]
+    assert store.batches.stored_bytes == LARGE + 2 * len(b"state" + b"params")
+
+
+@pytest.mark.parametrize(("nbytes", "flushes"), [(LARGE, 0), (RETIRED_LATER_BYTES + 1, 1)])
+async def test_long_states_are_retired_at_once(store: Store, nbytes: int, flushes: int) -> None:
+    store.put(0, store.large(nbytes=nbytes))
+    await store.settled()
+    store.put(0, b"short")
+    await store.settled()
+    assert store.service.flushes == flushes
+    assert len(store.service.retired()) == 1
+
+
+async def test_live_segments_are_those_of_rows_and_of_the_batch_in_hand(store: Store) -> None:
+    """Of a state that may grow all is needed, though its row refers to the beginning only."""
+    name, *_ = store.large()
+    store.put(0, [name, 100, LARGE - 100])
+    store.put(1, b"x" * 60_000)
+    await store.settled()
+    store.update(1, b"y" * 60_000, keeps_current=True)
+    await store.settled()
+    store.service.agrees = False
+    store.write("put", key(2), b"another code", b"", store.large(nbytes=100_000), store.large(), False)
+    await turn()
+    store.service.asked[-1][1].set_result(None)
+    await turn(5)
+    growing, code = store.service.leased
+    assert store.batches.live_segments() == sorted([[name, 100, LARGE - 100], [growing], [code]])
+
+
+async def test_subscription_beyond_the_cap_is_told_with_the_answer(store: Store) -> None:
+    store.put(0, b"state", subscribe=True)
+    store.put(0, b"state", subscribe=True)
+    await store.settled()
+    (_, first), (_, second) = store.link.answers
+    assert (first[2], second[2]) == (True, False)
+    assert "maximum" in second[3]
+
+
+async def test_batch_that_waits_ends_with_the_store(store: Store) -> None:
+    store.service.agrees = False
+    store.put(0, store.large())
+    await turn(3)
+    await store.batches.close()
+    store.put(1, b"late")
+    await turn(3)
+    assert store.link.answers == []
+    assert store.state(1) is None
