@@ -137,6 +137,10 @@ CLIENT = Row(
         at_least_times(1.0, f"{operation} {mib} MiB", "MB/s") for mib in (1, 8, 50) for operation in ("PUT", "GET")
     ),
     how="The client's recv() is timed; it is the limit itself where its core is busy (†).",
+    finding="A 1 MiB PUT costs 1.7 to 1.9 ms of CPU, of which the copies (recv, unmask, pwrite) are 0.5: the rest is a "
+    "lease, a store and a confirmation, each a message between processes that share one core here, and Python. It "
+    "would take a lease and a confirmation without a round trip each. The other figures are the client's own limit, "
+    "within the noise of ± 15 %.",
 )
 
 RAW = Row(
@@ -153,6 +157,10 @@ RAW = Row(
         at_least_times(2.5, "GET 50 MiB", "MB/s"),
     ),
     how="One connection, one request after the other; frames are masked before the clock starts.",
+    finding="The targets were set where page faults made the peer's PUT 0.3 GB/s; where they cost little it does 1.4 "
+    "to 2.4. (In a bad hour of this machine it did 0.39, and the ratio was 4.2.) The floor of a Python server here, a "
+    "bare loop of recv_into, apply_mask and pwrite, is 2.5 to 3.5 GB/s, of sendmsg 2.3 to 3.5. "
+    "1 MiB: as row client. It would take unmasking straight into warm mappings, and the frame loop in C.",
 )
 
 CPU = Row(
@@ -163,6 +171,9 @@ CPU = Row(
     goals=(at_most_times(0.25, "PUT 50 MiB", "s/GiB"), at_most_times(0.45, "GET 50 MiB", "s/GiB")),
     how="All processes, Ray's own included. The raw driver; the cost of a short run is subtracted from that of a "
     "long one, which leaves the transfers without the preparations.",
+    finding="As row raw: the peer took 3.0 s/GiB where the targets were set, 2.3 in a bad hour of this machine (ratio "
+    "0.28) and 0.76 in a good one. The bare loops take 0.30 to 0.38 (in) and 0.29 to 0.46 s/GiB (out): the kernel's "
+    "copies over the loopback, which both pay, are two thirds of ours.",
 )
 
 MEMORY = Row(
@@ -197,6 +208,8 @@ LATENCY = Row(
     subject=ONE_HANDLER,
     goals=(at_most_times(1.5, "GET p50", "µs"), at_most_times(3.0, "PUT p50", "µs")),
     how="The raw driver.",
+    finding="A PUT passes through two processes and back, four wake-ups on one core where the peer has two. "
+    "It would take the store's work in the handler, and with it one writer of the index less.",
 )
 
 RATE = Row(
@@ -206,6 +219,9 @@ RATE = Row(
     subject=ONE_HANDLER,
     goals=(at_least_times(0.5, "GET", "op/s"), at_least_times(0.3, "PUT", "op/s")),
     how="The raw driver, one operation outstanding on each connection. The store shares the handler's core.",
+    finding="A GET costs 45 to 55 µs: the kernel 14, CPython's frames and calls the rest (DECISIONS, where the "
+    "microseconds go). A stock websockets server with a dictionary, which counts and orders nothing, does 1.1 × as "
+    "many. 0.5 × would take 26 µs: the core and the session in C (mypyc refuses dataclasses with slots).",
 )
 
 FAIRNESS = Row(
@@ -254,6 +270,9 @@ DURABLE_PUT = Row(
     subject=DURABLE,
     goals=(at_least(10.0, "64 connections ÷ one", "×"),),
     how="256 bytes, the raw driver, a node of one handler with its data directory beside the results.",
+    finding="It commits 20 to 30 writes with each sync, so that CPU is the limit (85 µs a PUT on the core that "
+    "handler and store share), not the disk, which syncs in under a millisecond. On a slower disk, or with a core for "
+    "each, the ratio is higher.",
 )
 
 ROWS = (CLIENT, RAW, CPU, MEMORY, FRAME, LATENCY, RATE, FAIRNESS, UPDATE, IDLE, DURABLE_PUT)
