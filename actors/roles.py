@@ -15,12 +15,12 @@ from typing import Any
 
 import simnode
 from simnode.live.front_door import FrontDoor
-from simnode.live.handler import ConnectionHandler
+from simnode.live.handlers.handler import ConnectionHandler
 from simnode.live.logs import send_logs
 from simnode.live.pulse import Pulse
 from simnode.live.reassembly_service import ReassemblyService
 from simnode.live.settings import NodeSettings
-from simnode.live.store import ContractStore
+from simnode.live.store.store import ContractStore
 from simnode.metrics.collector import BuildInfo
 from simnode.metrics.exporter import Exporter
 from simnode.metrics.model import Role

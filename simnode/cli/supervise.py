@@ -22,8 +22,8 @@ from simnode.cli.choices import LogFormat
 from simnode.cli.config import ServeConfig
 from simnode.cli.output import describe_os_error, emit, emit_json, fail, note, spinner
 from simnode.cli.ports import is_loopback, port_is_taken, reachable_host
-from simnode.live.handshake import PATHS
 from simnode.live.logs import formatter
+from simnode.live.sockets.handshake import PATHS
 
 if TYPE_CHECKING:
     from actors.node import Node

@@ -15,7 +15,7 @@ from simnode.protocol.codec.base import Encoding
 from simnode.protocol.limits import MAX_STATE_SIZE, MIB
 
 Mode = Literal["single", "collected", "lazy", "mapped"]
-"""A name of `simnode.live.response_modes.MODES`."""
+"""A name of `simnode.live.handlers.response_modes.MODES`."""
 
 
 class Operation(StrEnum):

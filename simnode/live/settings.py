@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simnode.live.handshake import LOOPBACK_HOSTS, AccessRules
+from simnode.live.sockets.handshake import LOOPBACK_HOSTS, AccessRules
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
 

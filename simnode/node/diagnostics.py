@@ -1,4 +1,4 @@
-"""What a node says of itself. Enters: a `NodeView`. Leaves: query responses. Next: `simnode.live.handler`.
+"""What a node says of itself. Enters: a `NodeView`. Leaves: query responses. Next: `simnode.live.handlers.handler`.
 
 A simulated node has no peers: its lists of peers are empty, not invented (protocol.md §6).
 """

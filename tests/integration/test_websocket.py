@@ -16,8 +16,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from simnode.live.handshake import Accepted, AccessRules
-from simnode.live.websocket import (
+from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.websocket import (
     CLOSE_TIMEOUT_S,
     HANDSHAKE_TIMEOUT_S,
     PING_INTERVAL_S,

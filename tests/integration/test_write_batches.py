@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.settings import NodeSettings
-from simnode.live.write_batches import RETIRED_LATER_BYTES, WriteBatches
+from simnode.live.store.write_batches import RETIRED_LATER_BYTES, WriteBatches
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps

@@ -23,7 +23,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from simnode.live.frames import FrameReader
+from simnode.live.sockets.frames import FrameReader
 from simnode.protocol.limits import WHOLE_MESSAGE_SIZE
 from simnode.protocol.reassembly import HeapSink, Sink
 

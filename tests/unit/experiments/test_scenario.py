@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from simnode.experiments.scenario import Mode, Operation, Scenario, contradictions, format_size
-from simnode.live.response_modes import MODES
+from simnode.live.handlers.response_modes import MODES
 from simnode.protocol.limits import MIB
 
 DOCUMENT: dict[str, Any] = {

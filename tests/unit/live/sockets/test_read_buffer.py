@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simnode.live.read_buffer import COPIED_REST_BYTES, ReadBuffer
+from simnode.live.sockets.read_buffer import COPIED_REST_BYTES, ReadBuffer
 from tests.support.vectors import counting_bytes
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from simnode.live.link import LATER, Link, LinkClient, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
+from simnode.live.store.write_batches import WriteBatches
 from simnode.live.store_codes import MISSING, REFUSED
-from simnode.live.write_batches import WriteBatches
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
 from simnode.storage.directory_lock import DirectoryLock

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from simnode.live.link import Link, LinkRefusal
 from simnode.live.payloads import Payload, payload_nbytes
-from simnode.live.placing import Placer, as_payloads
+from simnode.live.store.placing import Placer, as_payloads
 from simnode.live.store_codes import MISSING
 from simnode.node.runtime import check_state_size
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused

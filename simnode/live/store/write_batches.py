@@ -17,11 +17,11 @@ from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from simnode.live.begun import begin
 from simnode.live.link import Link, LinkClient, LinkLost, LinkRefusal
-from simnode.live.placing import Placer
-from simnode.live.row_changes import Batch, RowChanges, Write
 from simnode.live.settings import NodeSettings
+from simnode.live.store.begun import begin
+from simnode.live.store.placing import Placer
+from simnode.live.store.row_changes import Batch, RowChanges, Write
 from simnode.live.store_codes import REFUSED, UNAVAILABLE
 from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from simnode.live.backend import Backend
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.notices import Notice
 from simnode.live.link import Link
-from simnode.live.notices import Notice
 from simnode.live.payloads import Payload
 
 

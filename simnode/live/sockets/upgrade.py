@@ -12,7 +12,7 @@ from http import HTTPStatus
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from simnode.live.handshake import Accepted, AccessRules, Refused, judge
+from simnode.live.sockets.handshake import Accepted, AccessRules, Refused, judge
 
 MAX_REQUEST_BYTES = 32 * 1024
 """Of the handshake request; the library bounds its lines and headers besides."""

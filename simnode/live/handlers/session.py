@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from simnode.live.backend import Backend
-from simnode.live.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted, AccessRules
-from simnode.live.notices import Notice
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.notices import Notice
+from simnode.live.handlers.requests import Requests
+from simnode.live.handlers.response_modes import MODES
+from simnode.live.handlers.stats import Backlog, HandlerStats
+from simnode.live.handlers.subscribers import Subscribers, Subscription
 from simnode.live.pulse import Pulse
-from simnode.live.requests import Requests
-from simnode.live.response_modes import MODES
 from simnode.live.settings import NodeSettings
-from simnode.live.stats import Backlog, HandlerStats
-from simnode.live.subscribers import Subscribers, Subscription
-from simnode.live.websocket import WebSocket
+from simnode.live.sockets.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted, AccessRules
+from simnode.live.sockets.websocket import WebSocket
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import codec_for
 from simnode.protocol.connection import ServerConnection

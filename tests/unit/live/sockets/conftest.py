@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
-from simnode.live.frames import FrameReader
+from simnode.live.sockets.frames import FrameReader
 from simnode.protocol.reassembly import HeapSink, Sink
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

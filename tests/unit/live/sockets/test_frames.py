@@ -7,10 +7,10 @@ import tracemalloc
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
-from simnode.live.frames import PIECE_BYTES, frame_header
+from simnode.live.sockets.frames import PIECE_BYTES, frame_header
 from simnode.protocol.limits import KIB, WHOLE_MESSAGE_SIZE
 from tests.support.vectors import counting_bytes
-from tests.unit.live.conftest import MASK, MAX_MESSAGE_BYTES, Receiver, fragmented, frame
+from tests.unit.live.sockets.conftest import MASK, MAX_MESSAGE_BYTES, Receiver, fragmented, frame
 
 LARGE = WHOLE_MESSAGE_SIZE + 1
 PING = frame(Opcode.PING, b"are you there?")

@@ -8,7 +8,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from simnode.live.handshake import Accepted, AccessRules, Refused, judge
+from simnode.live.sockets.handshake import Accepted, AccessRules, Refused, judge
 from simnode.metrics.catalogue import REFUSAL_REASON
 from simnode.protocol.codec.base import Encoding
 

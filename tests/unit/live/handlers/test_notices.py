@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simnode.live.notices import Notice
-from simnode.live.stats import HandlerStats
+from simnode.live.handlers.notices import Notice
+from simnode.live.handlers.stats import HandlerStats
 from simnode.metrics.layout import layout_of
 from simnode.metrics.model import Kind, Role
 from simnode.metrics.reader import read_slab

@@ -10,8 +10,8 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from simnode.live.frames import PIECE_BYTES
-from simnode.live.writer import TURN_BYTES, FrameWriter, Sent
+from simnode.live.sockets.frames import PIECE_BYTES
+from simnode.live.sockets.writer import TURN_BYTES, FrameWriter, Sent
 from simnode.protocol.blob import Rope
 from simnode.protocol.limits import CHUNK_SIZE, KIB, MIB, WHOLE_MESSAGE_SIZE
 from simnode.protocol.outbox import OutgoingMessage

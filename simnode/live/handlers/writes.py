@@ -13,11 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from simnode.live.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
-from simnode.live.backend import Backend
+from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.subscribing import ClientSubscriptions, refused
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
-from simnode.live.subscribing import ClientSubscriptions, refused
 from simnode.node.runtime import Merge, ReplaceRuntime, UpdateRefused, check_state_size
 from simnode.protocol.blob import Blob
 from simnode.protocol.events import RequestReceived

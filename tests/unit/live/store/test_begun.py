@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from simnode.live.begun import begin
+from simnode.live.store.begun import begin
 
 
 class Gone(Exception):

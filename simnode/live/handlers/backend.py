@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from simnode.live.handlers.notices import Notice
+from simnode.live.handlers.stats import HandlerStats
 from simnode.live.link import Handle, Link, LinkClient, LinkLost, LinkRefusal
-from simnode.live.notices import Notice
 from simnode.live.payloads import Lease, Payload
 from simnode.live.settings import NodeSettings
-from simnode.live.stats import HandlerStats
 from simnode.protocol.reassembly import SinkRefused
 from simnode.storage.cache import SegmentCache
 from simnode.storage.errors import IndexFailure, SegmentGone

@@ -6,9 +6,9 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import Final, Literal, Protocol
 
+from simnode.live.handlers.subscribers import Subscriber
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.store_codes import MISSING, UNAVAILABLE
-from simnode.live.subscribers import Subscriber
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
 from simnode.protocol.messages.requests import NodeQuery

@@ -21,11 +21,11 @@ from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from simnode.live.frames import FrameReader
-from simnode.live.handshake import Accepted, AccessRules
-from simnode.live.read_buffer import ReadBuffer
-from simnode.live.upgrade import HANDSHAKE_FAILED, MAX_REQUEST_BYTES, answer
-from simnode.live.writer import FrameWriter, Sent
+from simnode.live.sockets.frames import FrameReader
+from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.read_buffer import ReadBuffer
+from simnode.live.sockets.upgrade import HANDSHAKE_FAILED, MAX_REQUEST_BYTES, answer
+from simnode.live.sockets.writer import FrameWriter, Sent
 from simnode.protocol.limits import WHOLE_MESSAGE_SIZE
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import Sink

@@ -13,15 +13,15 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-from simnode.live.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
-from simnode.live.backend import Backend
+from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.stats import EncodingStats, HandlerStats, kind_of
+from simnode.live.handlers.subscribers import Subscribers
+from simnode.live.handlers.subscribing import ClientSubscriptions
+from simnode.live.handlers.writes import Writes, derive
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.payloads import whole
 from simnode.live.pulse import Pulse
-from simnode.live.stats import EncodingStats, HandlerStats, kind_of
-from simnode.live.subscribers import Subscribers
-from simnode.live.subscribing import ClientSubscriptions
-from simnode.live.writes import Writes, derive
 from simnode.node.delegates import echo
 from simnode.protocol.events import RequestReceived
 from simnode.protocol.keys import delegate_key

@@ -11,15 +11,15 @@ import contextlib
 import socket
 from typing import Any
 
-from simnode.live.backend import Backend
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.session import GOING_AWAY, Session
+from simnode.live.handlers.stats import HandlerStats
+from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handover import HandoverClient
 from simnode.live.link import Link
 from simnode.live.pulse import Pulse
-from simnode.live.session import GOING_AWAY, Session
 from simnode.live.settings import NodeSettings
-from simnode.live.stats import HandlerStats
-from simnode.live.subscribers import Subscribers
-from simnode.live.websocket import SCRATCH_BYTES, WebSocket
+from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
 from simnode.node.diagnostics import NodeView, diagnose
 from simnode.protocol.messages.requests import NodeQuery

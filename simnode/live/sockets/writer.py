@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from simnode.live.frames import BINARY, CONT, PIECE_BYTES, PONG, frame_header
+from simnode.live.sockets.frames import BINARY, CONT, PIECE_BYTES, PONG, frame_header
 from simnode.protocol.blob import Buffer, Rope
 from simnode.protocol.outbox import OutgoingMessage
 

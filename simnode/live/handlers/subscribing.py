@@ -5,10 +5,10 @@ Next: `subscribers.py`, which knows those of the whole process.
 
 from __future__ import annotations
 
-from simnode.live.answers import Client, Refusal, refusal_by_store
-from simnode.live.backend import Backend
+from simnode.live.handlers.answers import Client, Refusal, refusal_by_store
+from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.link import LinkLost, LinkRefusal
-from simnode.live.subscribers import Subscribers
 from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.error_kinds import OperationError, SubscribeError
 
