@@ -29,7 +29,7 @@ check: setup ## format, lint, layers, types and the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --numprocesses 2 tests/unit
+	$(BIN)/python -m pytest -q tests/unit
 
 test: check ## check, then the property, interop, integration and chaos tests
 	$(BIN)/python -m pytest -q tests/property tests/fuzz tests/interop tests/integration tests/chaos
