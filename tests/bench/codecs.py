@@ -32,6 +32,9 @@ ROUNDS = 7
 BATCH_SECONDS = 0.05
 """Processor time of one measurement: as many messages as it takes."""
 
+TABLE_WIDTH = 120
+"""Of a line of the table, in columns, at the least."""
+
 Way = Callable[[], Any]
 
 
@@ -244,7 +247,10 @@ def main() -> None:
     for contest in contests():
         measure(contest, options.rounds)
         measured.append(contest)
-    Console().print(table(measured))
+    console = Console()
+    if console.width < TABLE_WIDTH:  # what is no terminal has 80 columns
+        console = Console(width=TABLE_WIDTH)
+    console.print(table(measured))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "codecs.json").write_text(json.dumps(as_json(measured), indent=1) + "\n")
 
