@@ -60,12 +60,15 @@ def prometheus(tmp_path: Path, exporter: Exporter) -> Iterator[str]:
     ) as server:
         assert server.stderr is not None
         try:
+            address = ""
             for line in server.stderr:
                 if found := re.search(r'msg="Listening on" address=(\S+)', line):
-                    yield f"http://{found[1]}"
+                    address = f"http://{found[1]}"
+                elif "Server is ready to receive web requests" in line:  # until then it answers 503
                     break
             else:
-                pytest.fail("prometheus ended before it listened")
+                pytest.fail("prometheus ended before it was ready")
+            yield address
         finally:
             server.terminate()
             server.stderr.read()

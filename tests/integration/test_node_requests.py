@@ -378,6 +378,22 @@ def test_client_that_leaves_is_unsubscribed(node: LiveNode, unique: Unique, leav
         wait_until("nobody is subscribed", lambda: subscribers_of(watcher, key) == 0, timeout_s=5)
 
 
+def test_client_that_asked_to_leave_hears_of_no_more_changes_and_gets_what_is_due(
+    node: LiveNode, unique: Unique
+) -> None:
+    """Else changes of a busy contract would come due for ever, and it would never be gone."""
+    key = put(node.url, unique(), counting_bytes(40 * MIB))
+    with FrameClient(node.url) as watcher, FrameClient(node.url) as client:
+        client.ask(Subscribe(key=key.instance))
+        client.send(Get(key=key.instance))
+        client.send(Disconnect())
+        wait_until("nobody is subscribed", lambda: subscribers_of(watcher, key) == 0, timeout_s=5)
+        answer = client.answer()
+        assert isinstance(answer, GetResponse)
+        assert len(answer.state) == 40 * MIB
+        assert client.closed().code == 1000
+
+
 def test_client_that_leaves_while_it_is_being_subscribed_by_a_put_is_forgotten(node: LiveNode, unique: Unique) -> None:
     """Else its subscription would count against the contract's cap for ever."""
     with FrameClient(node.url) as watcher:
