@@ -1,0 +1,101 @@
+"""Whose fault a failure is, and whom it costs, without a socket, a store or a clock."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from simnode.live.handlers.requests import Requests
+from simnode.protocol.blob import Blob
+from simnode.protocol.codec import codec_for
+from simnode.protocol.codec.base import Encoding
+from simnode.protocol.connection import ServerConnection
+from simnode.protocol.messages.requests import Put
+from simnode.protocol.messages.responses import HostResult, PutResponse
+from tests.support.wire import put_of
+
+STORED = [1, None, False, None]
+
+
+class Client:
+    """Who asks; it can be made to fail when it is answered."""
+
+    def __init__(self) -> None:
+        self.connection = ServerConnection(codec=codec_for(Encoding.NATIVE), streaming=False)
+        self.is_authorized = True
+        self.subscriptions: dict[bytes, Any] = {}
+        self.is_broken = False
+        self.answers: list[HostResult] = []
+        self.failures = 0
+
+    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+        if self.is_broken:
+            raise RuntimeError("a bug of ours")
+        self.answers.append(result)
+
+    def requests_answered(self) -> None:
+        pass
+
+    def flush_late(self, instance: bytes) -> None:
+        pass
+
+    def failed(self) -> None:
+        self.failures += 1
+
+
+class World:
+    """One client, its requests and what they asked of the store."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.asked: list[tuple[str, Any, Any]] = []
+        store = SimpleNamespace(ask=lambda *call: self.asked.append(call))
+        counted = SimpleNamespace(answered=lambda *_: None, unanswered=lambda *_: None)
+        self.requests = Requests(
+            self.client,
+            backend=SimpleNamespace(store=store),
+            subscribers=SimpleNamespace(),
+            stats=SimpleNamespace(of=lambda encoding: counted),
+            max_subscriptions=1,
+        )
+
+    def receive(self, request: Put) -> None:
+        connection = self.client.connection
+        connection.receive_message(Blob(bytes(connection.codec.encode_request(request))), 0.0)
+        self.requests.begin(connection.next_event())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_failure_while_a_client_is_answered_costs_that_client_and_not_the_link_to_the_store(world: World) -> None:
+    world.receive(put_of(b"state"))
+    world.client.is_broken = True
+    _, _, answer = world.asked.pop()
+    answer(STORED, None)
+    assert world.client.failures == 1
+
+
+def test_writes_of_one_contract_go_to_the_store_one_after_the_other(world: World) -> None:
+    one, two = put_of(b"one"), put_of(b"two")
+    other = put_of(b"other", params=b"of another contract")
+    for request in (one, two, other):
+        world.receive(request)
+    assert [bytes(args[4]) for _, args, _ in world.asked] == [b"one", b"other"]
+    world.asked[0][2](STORED, None)
+    assert [bytes(args[4]) for _, args, _ in world.asked] == [b"one", b"other", b"two"]
+    world.asked[2][2](STORED, None)
+    assert world.client.answers == [PutResponse(key=one.contract.key)] * 2
+    assert world.requests.in_hand == 1
+
+
+def test_answer_to_a_client_that_is_gone_is_dropped(world: World) -> None:
+    world.receive(put_of(b"state"))
+    world.requests.abandon()
+    world.asked[0][2](STORED, None)
+    assert world.client.answers == []
+    assert world.client.failures == 0
