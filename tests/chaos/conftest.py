@@ -18,7 +18,7 @@ import pytest
 from simnode.protocol.limits import MIB
 from simnode.protocol.messages.requests import Put
 from simnode.protocol.messages.responses import PutResponse
-from tests.support.live_node import LiveNode, live_node, wait_until
+from tests.support.live_node import LiveNode, live_node, stop, wait_until
 from tests.support.wire import FrameClient, put_of
 
 STUCK_AFTER_S = 4.0
@@ -79,7 +79,7 @@ def unique() -> Callable[[], bytes]:
 @contextmanager
 def without_supervisor(node: LiveNode) -> Iterator[None]:
     """Nothing that dies is started again before the end of the block."""
-    os.kill(node.pid, signal.SIGSTOP)
+    stop(node.pid)
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ import pytest
 from simnode.client import connect
 from simnode.protocol.limits import MIB
 from simnode.testing import RunningNode
-from tests.support.live_node import children_of, is_running, wait_until
+from tests.support.live_node import children_of, is_running, stop, wait_until
 
 SIMNODE = (sys.executable, "-m", "simnode")
 UNKNOWN = "1" * 32
@@ -170,7 +170,7 @@ async def _put_until_the_end(url: str, under_way: asyncio.Event) -> None:
 def test_a_second_signal_ends_a_node_that_cannot_drain_and_the_doctor_sweeps_up():
     with served("--handlers", "1") as (process, node):
         processes = children_of(process.pid)
-        os.kill(node.pids["connection_handler-0"], signal.SIGSTOP)
+        stop(node.pids["connection_handler-0"])
         front_door = Path(node.run_dir) / "front_door.sock"
         directories = [Path(node.run_dir), (Path(node.run_dir) / "ray").readlink()]
 

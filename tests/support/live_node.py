@@ -45,6 +45,21 @@ def wait_until(what: str, is_true: Callable[[], bool], *, timeout_s: float) -> f
     return time.monotonic() - began
 
 
+def stop(pid: int) -> None:
+    """SIGSTOP; returns when it works: one thread has to notice first, while others go on serving."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(f"{pid} stands still", lambda: is_stopped(pid), timeout_s=5)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of the process is stopped by a signal."""
+    try:
+        states = {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile, so they are not all stopped
+        return False
+    return states == {"T"}
+
+
 def is_running(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
     try:
@@ -97,10 +112,13 @@ class LiveNode:
         return record.process.pid
 
     def kill(self, slot: str, signum: int = signal.SIGKILL) -> int:
-        """Sends a signal to the process in a slot; returns its pid."""
+        """Sends a signal to the process in a slot; returns its pid. After SIGSTOP none of its threads runs any more."""
         pid = self.pid_of(slot)
         assert pid, f"nobody is in {slot}"
-        os.kill(pid, signum)
+        if signum == signal.SIGSTOP:
+            stop(pid)
+        else:
+            os.kill(pid, signum)
         return pid
 
     def wait_for_another(self, slot: str, pid: int, *, timeout_s: float = 20.0) -> int:
