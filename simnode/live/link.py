@@ -49,13 +49,16 @@ class LinkRefusal(Exception):
         self.code = code
 
 
+LinkError = LinkLost | LinkRefusal
+"""Why a call has no result."""
+
 LATER = object()
 """What a handle returns for a call that it answers later, with `Link.answer` or `Link.refuse`."""
 
 Handle = Callable[["Link", str, list[Any]], Any]
 """`(link, method, args) -> result`, or `LATER`; raises `LinkRefusal` to refuse a call."""
 
-Answer = Callable[[Any, LinkLost | LinkRefusal | None], None]
+Answer = Callable[[Any, LinkError | None], None]
 """`(result, None)`, or `(None, error)`."""
 
 
@@ -228,7 +231,7 @@ class Link(asyncio.BufferedProtocol):
             self._queue([_RESULT, call_id, result])
 
 
-def _resolve(future: asyncio.Future[Any], result: Any, error: LinkLost | LinkRefusal | None) -> None:
+def _resolve(future: asyncio.Future[Any], result: Any, error: LinkError | None) -> None:
     if future.done():
         return  # its caller was cancelled
     if error is None:

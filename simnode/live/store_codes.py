@@ -5,6 +5,9 @@ from typing import Final
 MISSING: Final = "missing"
 """There is no such contract."""
 
+LOST: Final = "lost"
+"""A segment that it was told of, or that a row refers to, is gone."""
+
 REFUSED: Final = "refused"
 """The contract, or a cap, does not allow it; the text says what."""
 

@@ -267,8 +267,7 @@ class Outbox:
         ticket.parcel, ticket.state = parcel, TicketState.FILLED
         self.due_bytes += parcel.due_bytes
         self.held_bytes += parcel.held_bytes
-        if parcel.is_stream:
-            self.due_chunks += parcel.due_chunks
+        self.due_chunks += parcel.due_chunks
 
     def _line(self, lane: Lane) -> _Line:
         line = self._lines.get(lane)

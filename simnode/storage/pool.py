@@ -127,9 +127,9 @@ class SegmentPool:
     def stored(self, name: str, start: int, stop: int, kept_bytes: int) -> None:
         """From now on rows refer to `[start, stop)` of a leased segment; the pages around it are given back.
 
-        That is left to a later `tidy` if somebody still holds the segment, or as long as few
-        bytes wait for it. Call this before the row is committed, and
-        `retire` if that fails: then no row refers to what the limit has no room for.
+        That is left to a later `tidy` if somebody still holds the segment, or as long as few bytes
+        wait for it. Call this before the row is committed, and `retire` if that fails: then no row
+        refers to what the limit has no room for.
 
         Args:
             name: the segment.
@@ -153,8 +153,7 @@ class SegmentPool:
         excess = entry.capacity - (last - first)
         may_wait = self._untrimmed_bytes + excess <= self.untrimmed_limit_bytes
         if excess and (may_wait or not self._trim(entry, first, last)):
-            self._untrimmed[name] = (first, last)
-            self._untrimmed_bytes += excess
+            self._remember_untrimmed(name, entry.capacity, first, last)
 
     def retire(self, name: str) -> None:
         """No row refers to the segment any more; call it when that is committed.
@@ -247,8 +246,7 @@ class SegmentPool:
         excess = entry.capacity - (last - first)
         if excess and not entry.holes and name not in self._untrimmed:
             self._accounts.move(entry, Condition.STORED, payload_bytes=stop - start)
-            self._untrimmed[name] = (first, last)
-            self._untrimmed_bytes += excess
+            self._remember_untrimmed(name, entry.capacity, first, last)
 
     def adopt(self, name: str, owner: str) -> Lease:
         """An orphan is still being written by `owner`: it is in flight again.
@@ -336,8 +334,7 @@ class SegmentPool:
             entry = self._accounts.entry(name, Condition.STORED)
             self._forget_untrimmed(name, entry.capacity)
             if not self._trim(entry, first, last):  # behind the others
-                self._untrimmed[name] = (first, last)
-                self._untrimmed_bytes += entry.capacity - (last - first)
+                self._remember_untrimmed(name, entry.capacity, first, last)
 
     def _trim(self, entry: Entry, first: int, last: int) -> bool:
         """Keep only the pages `[first, last)`; False if somebody holds the segment."""
@@ -350,6 +347,10 @@ class SegmentPool:
         file.close()
         self._accounts.hold(entry, entry.capacity, holes)
         return True
+
+    def _remember_untrimmed(self, name: str, capacity: int, first: int, last: int) -> None:
+        self._untrimmed[name] = (first, last)
+        self._untrimmed_bytes += capacity - (last - first)
 
     def _forget_untrimmed(self, name: str, capacity: int) -> None:
         first, last = self._untrimmed.pop(name)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final, Literal, Protocol
 
 from simnode.live.handlers.subscribers import Subscriber
-from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.link import LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
@@ -81,7 +81,7 @@ class Client(Subscriber, Protocol):
         """Answers a node query."""
 
 
-def refusal_by_store(error: LinkLost | LinkRefusal, subject: bytes) -> Refusal:
+def refusal_by_store(error: LinkError, subject: bytes) -> Refusal:
     """The protocol's error for what the store said, or that it is gone.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from simnode.live.handlers.notices import Notice
 from simnode.live.handlers.stats import HandlerStats
-from simnode.live.link import Handle, Link, LinkClient, LinkLost, LinkRefusal
+from simnode.live.link import Handle, Link, LinkClient, LinkError, LinkLost
 from simnode.live.payloads import Lease, Payload
 from simnode.live.settings import NodeSettings
 from simnode.protocol.reassembly import SinkRefused
@@ -96,7 +96,7 @@ class Backend:
         nbytes: int,
         give: Callable[[Lease | SinkRefused], None],
         result: Any,
-        error: LinkLost | LinkRefusal | None,
+        error: LinkError | None,
     ) -> None:
         room: Lease | SinkRefused
         if isinstance(error, LinkLost):

@@ -282,11 +282,13 @@ class Session:
         """Keeps the backlog's figures exact."""
         connection = self.connection
         if connection is not None:
-            outbox, backlog = connection.outbox, self._backlog
-            chunks, held = outbox.due_chunks, outbox.held_bytes + self._held_unsent
-            nbytes = outbox.due_bytes + self._websocket.unsent_bytes
-            if nbytes != backlog.bytes_out or chunks != backlog.chunks_out or held != backlog.held:
-                backlog.note_outbound(chunks, nbytes, held, Pulse.now())
+            outbox = connection.outbox
+            self._backlog.note_outbound(
+                outbox.due_chunks,
+                outbox.due_bytes + self._websocket.unsent_bytes,
+                outbox.held_bytes + self._held_unsent,
+                Pulse.now(),
+            )
 
     def _receive(self, message: Blob) -> None:
         connection = self.connection
@@ -305,8 +307,7 @@ class Session:
             match event:
                 case RequestReceived():
                     self._requests.begin(event)
-                    if self._waiting >= MAX_REQUESTS_IN_HAND:
-                        self._limit_requests()
+                    self._limit_requests()
                 case SinkRequested(stream_id=stream_id, nbytes=nbytes):
                     self._websocket.pause()
                     self._backend.lease(nbytes, self._sink_provider(stream_id))
@@ -360,10 +361,12 @@ class Session:
 
         Far later if that leaves an admitted stream unfinished.
         """
+        waiting = self._waiting
+        if waiting < MAX_REQUESTS_IN_HAND or self._is_paused_for_requests:
+            return
         connection = self.connection
         assert connection is not None
-        limit = MAX_REQUESTS_BESIDE_STREAMS if len(connection.reassembly) else MAX_REQUESTS_IN_HAND
-        if self._waiting >= limit and not self._is_paused_for_requests:
+        if waiting >= MAX_REQUESTS_BESIDE_STREAMS or not len(connection.reassembly):
             self._is_paused_for_requests = True
             self._websocket.pause()
 

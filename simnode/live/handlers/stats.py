@@ -111,14 +111,14 @@ class Backlog:
         stats: of the process.
     """
 
-    __slots__ = ("_bytes_in", "_stats", "bytes_out", "chunks_in", "chunks_out", "held")
+    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_out", "_held", "_stats", "chunks_in")
 
     def __init__(self, stats: HandlerStats) -> None:
         self._stats = stats
         #: as noted last; the bytes change only when this does
         self.chunks_in = 0
         self._bytes_in = 0
-        self.chunks_out = self.bytes_out = self.held = 0
+        self._chunks_out = self._bytes_out = self._held = 0
 
     def note_inbound(self, chunks: int, nbytes: int, now_s: float) -> None:
         """Chunks and bytes of incomplete streams, now."""
@@ -128,15 +128,15 @@ class Backlog:
 
     def note_outbound(self, chunks: int, nbytes: int, held: int, now_s: float) -> None:
         """Chunks and bytes due and not written, and bytes held in the heap for them, now."""
-        if nbytes != self.bytes_out:
-            self._stats.backlog_bytes_out.add(nbytes - self.bytes_out, now_s)
-            self.bytes_out = nbytes
-        if chunks != self.chunks_out:
-            self._stats.backlog_chunks_out.add(chunks - self.chunks_out, now_s)
-            self.chunks_out = chunks
-        if held != self.held:
-            self._stats.materialized.add(held - self.held, now_s)
-            self.held = held
+        if nbytes != self._bytes_out:
+            self._stats.backlog_bytes_out.add(nbytes - self._bytes_out, now_s)
+            self._bytes_out = nbytes
+        if chunks != self._chunks_out:
+            self._stats.backlog_chunks_out.add(chunks - self._chunks_out, now_s)
+            self._chunks_out = chunks
+        if held != self._held:
+            self._stats.materialized.add(held - self._held, now_s)
+            self._held = held
 
     def clear(self, now_s: float) -> None:
         """The connection is gone."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.subscribing import ClientSubscriptions, refused
-from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.link import LinkError
 from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
 from simnode.node.runtime import Merge, ReplaceRuntime, UpdateRefused, check_state_size
 from simnode.protocol.blob import Blob
@@ -32,8 +32,6 @@ from simnode.protocol.messages.responses import Err, PutResponse, UpdateResponse
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", ContractKey, DelegateKey)
-
-StoreError = LinkLost | LinkRefusal
 
 HASHED_HERE_BYTES = 64 * 1024
 """Code up to this long is hashed on the event loop, more in a thread."""
@@ -106,7 +104,7 @@ class Writes:
         )
         return PENDING
 
-    def _put_answer(self, request: Put, subscribe: bool, result: Any, error: StoreError | None) -> Answer:
+    def _put_answer(self, request: Put, subscribe: bool, result: Any, error: LinkError | None) -> Answer:
         key = request.contract.key
         if error is not None:
             if subscribe:
@@ -155,7 +153,7 @@ class Writes:
         )
         return PENDING
 
-    def _update_answer(self, key: ContractKey, merge: Merge, result: Any, error: StoreError | None) -> Answer:
+    def _update_answer(self, key: ContractKey, merge: Merge, result: Any, error: LinkError | None) -> Answer:
         if error is not None:
             refusal = refusal_by_store(error, key.instance)
             if isinstance(refusal.kind, MissingContract):
@@ -173,9 +171,9 @@ class Writes:
     def _answered(
         self,
         event: RequestReceived,
-        make: Callable[[Any, StoreError | None], Answer],
+        make: Callable[[Any, LinkError | None], Answer],
         result: Any,
-        error: StoreError | None,
+        error: LinkError | None,
     ) -> None:
         """The store has answered, or is gone."""
         try:

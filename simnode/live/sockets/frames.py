@@ -29,9 +29,6 @@ PIECE_BYTES = CHUNK_SIZE
 """What is unmasked at once; also the size of the frames we cut a large message into."""
 
 _WHOLE_BINARY = 0x80 | BINARY
-_MASKED = 0x80
-
-_WHOLE_BINARY = 0x80 | BINARY
 """The first byte of a binary message in one frame."""
 _MASKED = 0x80
 _MASKED_U16 = _MASKED | 126

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from simnode.live.link import LinkClient, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
+from simnode.live.store_codes import LOST
 from simnode.protocol.blob import same_bytes
 from simnode.storage.errors import SegmentGone
 from simnode.storage.rows import Extents, SegmentRef, extents_nbytes
@@ -27,9 +28,6 @@ T = TypeVar("T")
 
 OFF_LOOP_BYTES = 256 * 1024
 """More bytes than this are hashed, compared or copied in a thread: the event loop must not stall."""
-
-LOST = "lost"
-
 
 COMPARED_FIRST_BYTES = 4096
 """At each end of two payloads, before all of them is compared: most differ there."""
