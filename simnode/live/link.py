@@ -33,7 +33,16 @@ MAX_LINK_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class LinkLost(ConnectionError):
-    """The other process is gone; whether it carried out the call is unknown."""
+    """The other process is gone.
+
+    Args:
+        text: for people.
+        may_have_heard: whether the call was sent, so that it is unknown whether it was carried out.
+    """
+
+    def __init__(self, text: str, *, may_have_heard: bool = False) -> None:
+        super().__init__(text)
+        self.may_have_heard = may_have_heard
 
 
 class LinkRefusal(Exception):
@@ -160,7 +169,7 @@ class Link(asyncio.BufferedProtocol):
         self.is_lost = True
         pending, self._pending = self._pending, {}
         for answer in pending.values():
-            answer(None, LinkLost("the other process is gone"))
+            answer(None, LinkLost("the other process is gone", may_have_heard=True))
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:

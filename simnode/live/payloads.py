@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from simnode.live.link import LinkClient
@@ -26,12 +28,13 @@ class Lease:
         service: the link to whoever leased it.
     """
 
-    __slots__ = ("__weakref__", "_handed_over", "_segment", "_service")
+    __slots__ = ("__weakref__", "_farewell", "_segment", "_service")
 
     def __init__(self, segment: Segment, service: LinkClient) -> None:
         self._segment = segment
         self._service = service
-        self._handed_over = False
+        #: what the service is told in the end
+        self._farewell: str | None = "release"
 
     @property
     def name(self) -> str:
@@ -41,17 +44,22 @@ class Lease:
     @property
     def is_ours(self) -> bool:
         """Whether it is still this process's to give back."""
-        return not self._handed_over
+        return self._farewell == "release"
 
     def hand_over(self) -> None:
         """The store has it now: it is not ours to give back."""
-        self._handed_over = True
+        self._farewell = None
+
+    def doubt(self) -> None:
+        """The store was told of it and is gone: whether a row refers to it, its successor will say."""
+        self._farewell = "doubt"
 
     def __del__(self) -> None:
-        self._segment.release_read()
-        self._segment.close()
-        if not self._handed_over:
-            self._service.cast("release", self.name)
+        end = partial(_end_lease, self._segment, self._service, self._farewell)
+        try:  # later in this turn: nobody waits for it, and to unmap a message takes a while
+            asyncio.get_running_loop().call_soon(end)
+        except RuntimeError:  # the process ends
+            end()
 
     # ---- reassembly.Sink ---------------------------------------------------------------------
 
@@ -66,6 +74,13 @@ class Lease:
 
     def discard(self) -> None:
         """Nothing to do: the segment goes back with the last reference to this lease."""
+
+
+def _end_lease(segment: Segment, service: LinkClient, farewell: str | None) -> None:
+    segment.release_read()
+    segment.close()
+    if farewell is not None:
+        service.cast(farewell, segment.name)
 
 
 def to_payload(blob: Blob) -> Payload:

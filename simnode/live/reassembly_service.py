@@ -1,22 +1,28 @@
 """The process that owns the segments. Enters: calls for leases. Leaves: names of segments. Next: `store.py`.
 
 It moves no payload byte: handlers write into the segments it names. It never queues a lease: it
-grants or refuses at once, so that an admitted message can always finish.
+grants or refuses without waiting for another to end, so that an admitted message can always finish.
 
-Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, `release(name)` cast.
-Store: `store_hello([[name], [name, start, stop] …])` of what is live, `lease(nbytes)`, `release(name)`
-cast, `stored(name, start, stop, kept)`, `retire(name)` cast; it is asked `holds(names)`.
+A lease whose owner is dead, or does not know whether the store has it, is freed once the store has
+said that no write refers to it (`holds`), after which it never accepts one that does.
+
+Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, casts `release(name)`
+and `doubt(name)`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
+`lease(nbytes)`, casts `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is
+asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simnode.live.link import Link, LinkLost, LinkRefusal, LinkServer
+from simnode.live.link import LATER, Link, LinkError, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
@@ -27,6 +33,9 @@ from simnode.storage.pool import SegmentPool
 logger = logging.getLogger(__name__)
 
 STORE = "store"
+IN_DOUBT = "in doubt"
+"""Owns the leases that only the store can tell from segments of its own, and whose owner cannot ask it."""
+
 NO_ROOM = "no_room"
 UNKNOWN_SEGMENT = "unknown_segment"
 
@@ -48,7 +57,7 @@ class ReassemblyService:
         self._pool: SegmentPool | None = None
         self._server = LinkServer(settings.socket_path("reassembly"), self._handle, self._lost)
         self._store: Link | None = None
-        #: dead handlers with leases that only the store can tell from segments of its own
+        #: owners of leases that the store is to be asked about
         self._dead: set[str] = set()
         #: leases that handlers claim after a restart, until the store has said what its rows refer to
         self._claims: list[tuple[str, list[str]]] = []
@@ -67,7 +76,6 @@ class ReassemblyService:
         self._pool = SegmentPool(
             self._segments_dir,
             budget_bytes=self._settings.memory_budget_bytes,
-            stored_limit_bytes=self._settings.store_limit_bytes,
             free_limit_bytes=self._settings.free_segments_bytes,
         )
         self._pool.rebuild()
@@ -93,11 +101,11 @@ class ReassemblyService:
         try:
             match method, args:
                 case "lease", [nbytes]:
-                    lease = pool.lease(nbytes, link.peer)
-                    self._note()
-                    return [lease.name, lease.nbytes]
+                    return self._lease(link, nbytes)
                 case "release", [name]:
                     self._release(name)
+                case "doubt", [name]:
+                    self._doubt(name)
                 case "stored", [name, start, stop, kept]:
                     if pool.is_orphan(name):  # leased before a restart of ours, and in nobody's hands but the store's
                         pool.adopt(name, STORE)
@@ -115,23 +123,57 @@ class ReassemblyService:
                     return self._welcome_store(link, names)
                 case _:
                     raise AssertionError(f"no such call: {method}")
-        except (OutOfBudget, OutOfSpace) as error:
-            self._refused.inc()
-            for other in self._server.links:  # under pressure the slowest streams go first
-                if other is not self._store:
-                    other.cast("relieve")
-            raise LinkRefusal(NO_ROOM, str(error)) from error
         except (UnknownSegment, IndexError) as error:
             raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
         return None
+
+    def _lease(self, link: Link, nbytes: int) -> Any:
+        """Grants a lease, or refuses it once all is heard that the store has to tell: it may have ended others."""
+        try:
+            return self._grant(link, nbytes)
+        except (OutOfBudget, OutOfSpace) as error:
+            if self._store is None or self._store is link:
+                raise self._refusal(error) from error
+        self._store.ask("heard", (), partial(self._lease_after_all, link, link.call_id, nbytes))
+        return LATER
+
+    def _lease_after_all(self, link: Link, call_id: int, nbytes: int, _: Any, error: LinkError | None) -> None:
+        if link.is_lost:
+            return
+        try:
+            link.answer(call_id, self._grant(link, nbytes))
+        except (OutOfBudget, OutOfSpace) as out:
+            link.refuse(call_id, self._refusal(out))
+        link.flush()
+
+    def _grant(self, link: Link, nbytes: int) -> list[Any]:
+        assert self._pool is not None
+        lease = self._pool.lease(nbytes, link.peer)
+        self._note()
+        return [lease.name, lease.nbytes]
+
+    def _refusal(self, error: OutOfBudget | OutOfSpace) -> LinkRefusal:
+        self._refused.inc()
+        for other in self._server.links:  # under pressure the slowest streams go first
+            if other is not self._store:
+                other.cast("relieve")
+        return LinkRefusal(NO_ROOM, str(error))
+
+    def _doubt(self, name: str) -> None:
+        """A handler lost sight of the store, which may have the segment or not."""
+        assert self._pool is not None
+        with contextlib.suppress(UnknownSegment):  # it has, and told us
+            self._pool.disown(name, IN_DOUBT)
+            self._dead.add(IN_DOUBT)
+            self._settle_soon()
 
     def _release(self, name: str) -> None:
         assert self._pool is not None
         try:
             self._pool.release(name)
         except UnknownSegment:
-            # its handler lost sight of the store, which had kept the segment all the same
-            logger.info("segment %s was released by its handler and is kept by the store", name)
+            # the store had kept it before it refused the write that it came in
+            logger.info("segment %s was released by its handler and is the store's", name)
         self._note()
 
     def _settle_claims(self) -> None:
@@ -177,30 +219,35 @@ class ReassemblyService:
             self._dead.add(link.peer)
             self._settle_soon()
             return
-        for name in self._pool.owner_gone(STORE):
-            self._release(name)
+        for name in self._pool.leases_of(STORE):  # a row may refer to it, of which we have not heard
+            self._doubt(name)
 
     def _settle_soon(self) -> None:
-        if self._dead and self._store is not None and self._settling is None:
+        if self._store is not None and self._settling is None and self._unclaimed():
             self._settling = asyncio.get_running_loop().create_task(self._settle(self._store))
             self._settling.add_done_callback(self._settled)
 
     async def _settle(self, store: Link) -> None:
-        """Frees the leases of dead handlers, but for those that the store has in hand: they are asked for again."""
+        """Frees what nobody claims, but for what the store has in hand: it is asked about that again."""
+        asked = self._unclaimed()
+        held = await store.call("holds", asked)
+        freed = set(asked).difference(held)
+        for name in self._unclaimed():  # its owner may be back by now
+            if name in freed:
+                self._release(name)
+
+    def _unclaimed(self) -> list[str]:
+        """Segments in flight that only the store may know of."""
         assert self._pool is not None
-        for owner in list(self._dead):
-            names = self._pool.owner_gone(owner)
-            if names:
-                held = set(await store.call("holds", names))
-                for name in set(names) - held if owner in self._dead else ():  # it may be back by now
-                    self._release(name)
-            if not self._pool.owner_gone(owner):
-                self._dead.discard(owner)
+        leases = {owner: self._pool.leases_of(owner) for owner in self._dead}
+        self._dead = {owner for owner, names in leases.items() if names}
+        orphans = self._pool.orphans if self._pulse.now() >= self._orphans_due_at else []
+        return [*orphans, *itertools.chain(*leases.values())]
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._settling = None
         if not task.cancelled() and isinstance(task.exception(), LinkLost):
-            logger.info("the store went away while it was asked for the leases of dead handlers")
+            logger.info("the store went away while it was asked what it holds")
 
     # ---- figures -----------------------------------------------------------------------------
 
@@ -208,9 +255,6 @@ class ReassemblyService:
         assert self._pool is not None
         self._pool.tidy()
         self._settle_soon()
-        if self._store is not None and now_s >= self._orphans_due_at:
-            for name in self._pool.orphans:  # neither the store nor a handler knows them
-                self._pool.retire(name)
         self._note()
         figures = self._pool.figures()
         self._segments["in_use"].set(figures.leases + figures.stored_segments + figures.orphans)

@@ -8,6 +8,9 @@ MISSING: Final = "missing"
 LOST: Final = "lost"
 """A segment that it was told of, or that a row refers to, is gone."""
 
+FULL: Final = "full"
+"""The limit of what is stored would be passed; the text says by how much."""
+
 REFUSED: Final = "refused"
 """The contract, or a cap, does not allow it; the text says what."""
 

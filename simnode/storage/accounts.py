@@ -62,7 +62,6 @@ class PoolFigures:
     """A pool at one moment; each `_bytes` that is no limit is memory (or disk) that segments occupy."""
 
     budget_bytes: int
-    stored_limit_bytes: int
     free_limit_bytes: int
     reserved_bytes: int
     """In flight: leased, and neither stored nor given back."""
@@ -128,6 +127,8 @@ class Accounts:
 
     def names(self, condition: Condition) -> list[str]:
         """The segments that are doing this."""
+        if not self.number[condition]:
+            return []
         return [name for name, entry in self._entries.items() if entry.condition is condition]
 
     def leased_to(self, owner: str) -> list[str]:

@@ -39,7 +39,6 @@ class SegmentPool:
     Args:
         directory: must exist; one pool at a time works in it.
         budget_bytes: segments in flight, all together; unclaimed orphans count, too.
-        stored_limit_bytes: segments stored, all together.
         free_limit_bytes: recycled segments kept for the next lease, all together.
         untrimmed_limit_bytes: pages around what rows refer to that may wait for `tidy`, all together: a segment that
             is retired before that needs no trimming.
@@ -50,13 +49,11 @@ class SegmentPool:
         directory: Path,
         *,
         budget_bytes: int,
-        stored_limit_bytes: int,
         free_limit_bytes: int,
         untrimmed_limit_bytes: int = UNTRIMMED_BYTES,
     ) -> None:
         self.directory: Final = directory
         self.budget_bytes: Final = budget_bytes
-        self.stored_limit_bytes: Final = stored_limit_bytes
         self.untrimmed_limit_bytes: Final = untrimmed_limit_bytes
         self._free: Final = FreeList(free_limit_bytes)
         self._accounts: Final = Accounts()
@@ -115,12 +112,21 @@ class SegmentPool:
         """
         self._give_up(self._accounts.entry(name, Condition.IN_FLIGHT, Condition.ORPHAN))
 
-    def owner_gone(self, owner: str) -> list[str]:
-        """The leases of an owner that is dead; they stay in flight until each is stored or released.
+    def leases_of(self, owner: str) -> list[str]:
+        """The leases of one owner.
 
-        The caller asks the store first: the owner may have handed a reference on before it died.
+        If it is dead they stay in flight until each is stored or released. The caller asks the store
+        first: the owner may have handed a reference on before it died.
         """
         return self._accounts.leased_to(owner)
+
+    def disown(self, name: str, owner: str) -> None:
+        """A lease is from now on one of `owner`, who stands for those that have lost sight of theirs.
+
+        Raises:
+            UnknownSegment: not leased.
+        """
+        self._accounts.move(self._accounts.entry(name, Condition.IN_FLIGHT), Condition.IN_FLIGHT, owner=owner)
 
     # -- stored -----------------------------------------------------------------------------
 
@@ -128,8 +134,7 @@ class SegmentPool:
         """From now on rows refer to `[start, stop)` of a leased segment; the pages around it are given back.
 
         That is left to a later `tidy` if somebody still holds the segment, or as long as few bytes
-        wait for it. Call this before the row is committed, and `retire` if that fails: then no row
-        refers to what the limit has no room for.
+        wait for it.
 
         Args:
             name: the segment.
@@ -138,7 +143,6 @@ class SegmentPool:
             kept_bytes: how many of the bytes between are referred to.
 
         Raises:
-            OutOfBudget: the stored limit would be passed; the segment is still in flight.
             IndexError: the range is not inside the segment (whoever made the reference is wrong).
             UnknownSegment: not leased.
         """
@@ -146,9 +150,6 @@ class SegmentPool:
         if not 0 <= start <= stop <= entry.capacity or not 0 <= kept_bytes <= stop - start:
             raise IndexError(f"{kept_bytes} bytes of [{start}:{stop}] in segment {name} of {entry.capacity} bytes")
         first, last = page_range(start, stop)
-        after = self._accounts.held[Condition.STORED] - self._untrimmed_bytes + last - first
-        if after > self.stored_limit_bytes:
-            raise OutOfBudget(f"stored segments would take {after} of {self.stored_limit_bytes} bytes")
         self._accounts.move(entry, Condition.STORED, payload_bytes=kept_bytes)
         excess = entry.capacity - (last - first)
         may_wait = self._untrimmed_bytes + excess <= self.untrimmed_limit_bytes
@@ -221,14 +222,17 @@ class SegmentPool:
         return self._accounts.names(Condition.ORPHAN)
 
     def live(self, names: Iterable[str]) -> list[str]:
-        """Rows refer to these: orphans among them are stored. Returns those that are no segment (lost bytes)."""
+        """Rows refer to these, so they are stored. Returns those that are no segment (lost bytes).
+
+        Leases among them belong to writes whose store died before it could tell.
+        """
         missing = []
         for name in names:
             if name not in self._accounts:
                 missing.append(name)
                 continue
             entry = self._accounts.entry(name, *Condition)
-            if entry.condition is Condition.ORPHAN:
+            if entry.condition in (Condition.ORPHAN, Condition.IN_FLIGHT):
                 self._accounts.move(entry, Condition.STORED, payload_bytes=entry.held_bytes)
         return missing
 
@@ -265,7 +269,6 @@ class SegmentPool:
         held, number, peak = self._accounts.held, self._accounts.number, self._accounts.peak
         return PoolFigures(
             budget_bytes=self.budget_bytes,
-            stored_limit_bytes=self.stored_limit_bytes,
             free_limit_bytes=self._free.limit_bytes,
             reserved_bytes=held[Condition.IN_FLIGHT],
             reserved_peak_bytes=peak[Condition.IN_FLIGHT],
@@ -293,8 +296,6 @@ class SegmentPool:
         assert figures.free_bytes == self._free.nbytes <= self._free.limit_bytes
         assert figures.free_segments == len(self._free)
         assert figures.reserved_bytes + figures.orphan_bytes <= max(self.budget_bytes, self._inherited_bytes)
-        trimmed = figures.stored_bytes - figures.untrimmed_bytes
-        assert trimmed <= max(self.stored_limit_bytes, self._inherited_bytes)
         on_disk = {path.name: path.stat().st_size for path in self.directory.glob("*.seg")}
         assert on_disk == self._accounts.capacities()
 

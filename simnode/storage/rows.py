@@ -37,6 +37,11 @@ def extents_nbytes(extents: Extents) -> int:
     return sum(len(extent) if isinstance(extent, bytes) else extent.nbytes for extent in extents)
 
 
+def segment_refs(*values: Extents) -> list[SegmentRef]:
+    """The extents of `values` that lie in segments, in order."""
+    return [extent for extents in values for extent in extents if type(extent) is SegmentRef]
+
+
 def segment_names(*values: Extents) -> list[str]:
     """The segments that the extents of `values` refer to, each once, in order."""
     names = [extent.name for extents in values for extent in extents if type(extent) is SegmentRef]

@@ -118,7 +118,7 @@ def main(parent: str) -> None:
     with tempfile.TemporaryDirectory(dir=parent) as directory:
         root = Path(directory)
         (root / "segments").mkdir()
-        pool = SegmentPool(root / "segments", budget_bytes=GIB, stored_limit_bytes=GIB, free_limit_bytes=GIB)
+        pool = SegmentPool(root / "segments", budget_bytes=GIB, free_limit_bytes=GIB)
         bench_writing(pool)
         bench_pool(pool)
         bench_index(root, pool)

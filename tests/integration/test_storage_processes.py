@@ -99,7 +99,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[SegmentPool]:
-    pool = SegmentPool(tmp_path, budget_bytes=8 * MIB, stored_limit_bytes=8 * MIB, free_limit_bytes=8 * MIB)
+    pool = SegmentPool(tmp_path, budget_bytes=8 * MIB, free_limit_bytes=8 * MIB)
     yield pool
     pool.check_invariants()
 
@@ -161,7 +161,7 @@ def test_the_leases_of_a_killed_writer_come_back(start: Start, pool: SegmentPool
     writer = start(WRITER, name=name)
     writer.wait_for("writing")
     writer.kill()
-    (lease,) = pool.owner_gone("handler-1")
+    (lease,) = pool.leases_of("handler-1")
     pool.release(lease)
     figures = pool.figures()
     assert (figures.reserved_bytes, figures.free_bytes) == (0, MIB)
@@ -180,14 +180,14 @@ def test_a_stopped_writer_that_goes_on_after_losing_its_lease_hurts_nobody(start
 
 def test_a_killed_pool_is_rebuilt_from_its_directory(start: Start, tmp_path: Path) -> None:
     victim = start("""
-pool = SegmentPool(ROOT, budget_bytes=1 << 22, stored_limit_bytes=1 << 22, free_limit_bytes=1 << 22)
+pool = SegmentPool(ROOT, budget_bytes=1 << 22, free_limit_bytes=1 << 22)
 pool.stored(pool.lease(100_000, "handler").name, 70_000, 80_000, 10_000)
 pool.lease(200_000, "handler")
 reached("leased")
 """)
     victim.wait_for("leased")
     victim.kill()
-    pool = SegmentPool(tmp_path, budget_bytes=4 * MIB, stored_limit_bytes=4 * MIB, free_limit_bytes=4 * MIB)
+    pool = SegmentPool(tmp_path, budget_bytes=4 * MIB, free_limit_bytes=4 * MIB)
     pool.rebuild()
     kept, leased = pool.orphans
     assert pool.live([kept]) == []
@@ -237,7 +237,7 @@ def test_readers_see_whole_states_while_the_store_replaces_them(start: Start, tm
     segments = tmp_path / "segments"
     segments.mkdir()
     index = Index(tmp_path / "index")
-    pool = SegmentPool(segments, budget_bytes=8 * MIB, stored_limit_bytes=8 * MIB, free_limit_bytes=8 * MIB)
+    pool = SegmentPool(segments, budget_bytes=8 * MIB, free_limit_bytes=8 * MIB)
 
     def replace(version: int, before: str | None) -> str:
         name = pool.lease(MIB // 4, "handler").name
@@ -309,7 +309,7 @@ reached("running")
 
 FULL = """
 index = Index(ROOT / "index")
-pool = SegmentPool(ROOT, budget_bytes=1 << 30, stored_limit_bytes=1 << 30, free_limit_bytes=0)
+pool = SegmentPool(ROOT, budget_bytes=1 << 30, free_limit_bytes=0)
 
 def put(count):
     with index.write() as batch:
@@ -335,7 +335,7 @@ else:
 def test_a_file_size_limit_is_no_room_and_not_a_signal(start: Start) -> None:
     start("""
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, 1 << 19))
-pool = SegmentPool(ROOT, budget_bytes=1 << 30, stored_limit_bytes=1 << 30, free_limit_bytes=1 << 30)
+pool = SegmentPool(ROOT, budget_bytes=1 << 30, free_limit_bytes=1 << 30)
 try:
     pool.lease(1 << 20, "handler")
 except OutOfSpace:

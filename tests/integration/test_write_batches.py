@@ -13,7 +13,8 @@ from blake3 import blake3
 
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.settings import NodeSettings
-from simnode.live.store.write_batches import RETIRED_LATER_BYTES, WriteBatches
+from simnode.live.store.kept_segments import TOLD_LATER_BYTES
+from simnode.live.store.write_batches import WriteBatches
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps
@@ -25,6 +26,7 @@ from simnode.storage.segments import Segment
 
 CODE_HASH = b"h" * 32
 LARGE = MIB
+STORE_LIMIT = 8 * LARGE
 
 
 def key(number: int) -> bytes:
@@ -61,32 +63,33 @@ class FakeLink:
 
 
 class FakeService:
-    """The reassembly service: leases real files; each `stored` waits for the test unless it `agrees`."""
+    """The reassembly service: leases real files; each lease waits for the test unless it `agrees`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.agrees = True
-        self.asked: list[tuple[str, asyncio.Future[Any]]] = []
+        self.asked: list[asyncio.Future[Any]] = []
         self.leased: list[str] = []
-        self.told: list[str] = []
+        self.told: list[tuple[Any, ...]] = []
         self.flushes = 0
         self.names = map("1-{:06x}-0.seg".format, itertools.count())
 
     def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
+        assert method == "lease"
+        (nbytes,) = args
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if method == "lease":
-            (nbytes,) = args
-            self.leased.append(self.segment(bytes(nbytes)))
-            future.set_result([self.leased[-1], nbytes])
-        else:
-            assert method == "stored"
-            self.asked.append((args[0], future))
-            if self.agrees:
-                future.set_result(None)
+        self.asked.append(future)
+        if self.agrees:
+            self.grant(nbytes)
         return future
 
-    def cast(self, method: str, name: str) -> None:
-        self.told.append(f"{method} {name}")
+    def grant(self, nbytes: int = LARGE) -> None:
+        """Answers what was asked last."""
+        self.leased.append(self.segment(bytes(nbytes)))
+        self.asked.pop().set_result([self.leased[-1], nbytes])
+
+    def cast(self, *message: Any) -> None:
+        self.told.append(message)
 
     cast_later = cast
 
@@ -100,14 +103,17 @@ class FakeService:
         return segment.name
 
     def retired(self) -> list[str]:
-        return [told.removeprefix("retire ") for told in self.told if told.startswith("retire ")]
+        return [name for method, name, *_ in self.told if method == "retire"]
+
+    def stored(self) -> list[str]:
+        return [name for method, name, *_ in self.told if method == "stored"]
 
 
 class Store:
     """A writer and what it writes to."""
 
     def __init__(self, tmp_path: Path, slab: StatsSlab) -> None:
-        settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path)
+        settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path, store_limit_bytes=STORE_LIMIT)
         for directory in (settings.segments_dir, settings.index_dir):
             directory.mkdir()
         self.index = Index(settings.index_dir)
@@ -130,6 +136,10 @@ class Store:
 
     def put(self, number: int, state: Any, *, code: Any = b"code", subscribe: bool = False) -> int:
         return self.write("put", key(number), CODE_HASH, b"params", code, state, subscribe)
+
+    def two_parts(self, number: int, *, code_hash: bytes = CODE_HASH) -> int:
+        """A PUT that needs a lease: its code has to be copied out of the message."""
+        return self.write("put", key(number), code_hash, b"params", self.large(), b"state", False)
 
     def update(self, number: int, *parts: Any, keeps_current: bool = False) -> int:
         return self.write("update", key(number), CODE_HASH, keeps_current, list(parts))
@@ -172,75 +182,129 @@ async def test_small_writes_of_one_turn_are_one_batch_and_one_message_to_each_ha
     assert (store.batches.contracts, store.index.code(CODE_HASH)) == (21, (b"code",))
 
 
-async def test_calls_of_a_batch_to_the_service_are_made_together(store: Store) -> None:
-    """A round trip for each of them in turn would be the store's speed."""
-    store.service.agrees = False
+async def test_large_states_are_kept_where_they_are_and_nobody_waits_for_the_service(store: Store) -> None:
     states = [store.large() for _ in range(5)]
     for number, state in enumerate(states):
         store.put(number, state)
     await turn()
-    assert [name for name, _ in store.service.asked] == [state[0] for state in states]
+    assert store.link.writes == [[(n + 1, [1, state[0], False, None]) for n, state in enumerate(states)]]
+    assert store.service.told == [("stored", name, 0, LARGE, LARGE) for name, *_ in states]
+    assert store.service.asked == []
+
+
+async def test_calls_of_a_batch_to_the_service_are_made_together(store: Store) -> None:
+    """A round trip for each of them in turn would be the store's speed."""
+    store.service.agrees = False
+    for number in range(5):
+        store.two_parts(number)
+    await turn()
+    assert len(store.service.asked) == 5
     assert store.link.answers == []
-    for _, future in reversed(store.service.asked):
-        future.set_result(None)
+    for _ in range(5):
+        store.service.grant()
     await store.settled()
-    assert sorted(store.link.answers) == [(n + 1, [1, state[0], False, None]) for n, state in enumerate(states)]
+    assert sorted(store.link.answers) == [(number + 1, [1, None, False, None]) for number in range(5)]
     assert len(store.link.writes) == 1
 
 
 async def test_writes_that_come_meanwhile_are_the_next_batch(store: Store) -> None:
     store.service.agrees = False
-    store.put(0, store.large())
+    store.two_parts(0)
     await turn(3)
     for number in range(1, 4):
         store.put(number, b"small")
     await turn(3)
     assert store.link.answers == []
     assert store.state(1) is None
-    ((_, future),) = store.service.asked
-    future.set_result(None)
+    store.service.grant()
     await store.settled()
     assert [[call_id for call_id, _ in write] for write in store.link.writes] == [[1], [2, 3, 4]]
 
 
 async def test_writes_of_one_contract_keep_their_order_though_the_first_waits(store: Store) -> None:
     store.service.agrees = False
-    store.put(0, store.large())
+    store.two_parts(0)
     store.update(0, b"second")
     store.put(1, b"another's")
     store.update(0, b" and third", keeps_current=True)
     await turn()
-    ((large, future),) = store.service.asked
-    future.set_result(None)
+    store.service.grant()
     await store.settled()
     assert store.state(0) == (3, (b"second and third",))
     answers = dict(store.link.answers)
     assert answers[4] == [3, None, blake3(b"second and third").digest()]
-    assert store.service.retired() == [large], "stored, and replaced in the same batch"
+    assert store.service.stored() == store.service.leased
+    assert store.service.retired() == [], "code is kept for the next contract that has it"
+
+
+async def test_state_that_is_replaced_in_the_same_batch_is_kept_and_retired(store: Store) -> None:
+    name, *_ = store.large()
+    store.put(0, [name, 0, LARGE])
+    store.update(0, b"second")
+    await store.settled()
+    assert store.service.told == [("stored", name, 0, LARGE, LARGE), ("retire", name)]
 
 
 async def test_refused_write_leaves_nothing_and_the_others_are_committed(store: Store) -> None:
     store.service.agrees = False
-    store.put(0, store.large())
-    store.put(1, store.large())
+    kept = store.large()
+    store.two_parts(0)
+    store.put(1, kept)
     store.put(2, b"small")
     await turn()
-    (_, refused), (kept, agreed) = store.service.asked
-    refused.set_exception(LinkRefusal("no_room", "full"))
-    agreed.set_result(None)
+    store.service.asked.pop().set_exception(LinkRefusal("no_room", "full"))
     await store.settled()
-    assert sorted(store.link.answers) == [(1, "no_room"), (2, [1, kept, False, None]), (3, [1, None, False, None])]
+    answers = [(1, "no_room"), (2, [1, kept[0], False, None]), (3, [1, None, False, None])]
+    assert sorted(store.link.answers) == answers
     assert store.state(0) is None
-    assert store.service.retired() == []
+    assert store.service.told == [("stored", kept[0], 0, LARGE, LARGE)]
 
 
 async def test_write_that_needs_a_service_that_is_away_is_refused(store: Store) -> None:
     store.service.agrees = False
-    store.put(0, store.large())
+    store.two_parts(0)
     await turn()
-    store.service.asked[0][1].set_exception(LinkLost("gone"))
+    store.service.asked.pop().set_exception(LinkLost("gone"))
     await store.settled()
     assert store.link.answers == [(1, "unavailable")]
+
+
+async def test_what_is_stored_has_a_limit_and_a_state_that_is_replaced_makes_room(store: Store) -> None:
+    store.put(0, store.large(nbytes=STORE_LIMIT - LARGE))
+    refused = store.put(1, store.large(nbytes=LARGE + 1))
+    small = store.put(1, b"small")
+    await store.settled()
+    store.put(0, b"shorter")
+    await store.settled()
+    whole = store.put(1, store.large(nbytes=STORE_LIMIT))
+    await store.settled()
+    answers = dict(store.link.answers)
+    assert answers[refused] == "full"
+    assert answers[small][0] == 1
+    assert answers[whole][0] == 2
+
+
+async def test_segment_that_was_denied_is_not_kept_though_it_is_there(store: Store) -> None:
+    """Its handler died, and the service may free it at any moment."""
+    late, wanted, never_sent = store.large(), store.large(), store.large()
+    kept = store.large()
+    store.put(0, kept)
+    await store.settled()
+    store.put(1, wanted)
+    names = [segment[0] for segment in (late, wanted, never_sent, kept)]
+    assert store.batches.holds(names) == sorted([wanted[0], kept[0]])
+    refused = store.put(2, late)
+    await store.settled()
+    assert dict(store.link.answers)[refused] == "lost"
+    assert store.state(1) == (1, (SegmentRef(*wanted),))
+    assert store.service.stored() == [kept[0], wanted[0]]
+
+
+async def test_reference_beyond_its_segment_is_refused(store: Store) -> None:
+    name, start, stop = store.large()
+    refused = store.put(0, [name, start, stop + 1])
+    await store.settled()
+    assert store.link.answers == [(refused, "lost")]
 
 
 async def test_update_whose_new_state_cannot_be_read_changes_nothing(store: Store) -> None:
@@ -256,7 +320,7 @@ async def test_update_whose_new_state_cannot_be_read_changes_nothing(store: Stor
     assert answers[refused] == "lost"
     assert answers[later] == [2, None, blake3(b"old!").digest()]
     assert store.state(0) == (2, (b"old!",))
-    assert store.service.retired() == [state[0]]
+    assert store.service.told == []
 
 
 async def test_failed_commit_refuses_every_write_and_undoes_what_came_with_it(
@@ -282,18 +346,19 @@ async def test_failed_commit_refuses_every_write_and_undoes_what_came_with_it(
 
 async def test_segments_of_writes_are_wanted_until_they_are_answered(store: Store) -> None:
     store.service.agrees = False
-    first, second = store.large(), store.large()
-    store.put(0, first)
-    assert store.batches.wanted_segments() == {first[0]}
+    code, second = store.large(), store.large()
+    names = sorted([code[0], second[0]])
+    store.put(0, b"state", code=code)
+    assert store.batches.holds([code[0]]) == [code[0]]
     await turn()
     store.update(0, second, b"tail")
     store.write("register_delegate", key(9), CODE_HASH)
-    assert store.batches.wanted_segments() == {first[0], second[0]}
+    assert store.batches.holds(names) == names
     assert store.batches.live_segments() == []
     store.service.agrees = True
-    store.service.asked[0][1].set_result(None)
+    store.service.grant()
     await store.settled()
-    assert store.batches.wanted_segments() == set()
+    assert store.batches.holds(names) == [], "both were copied"
     assert store.index.delegate(key(9)) == CODE_HASH
 
 
@@ -318,7 +383,7 @@ async def test_state_that_changes_nothing_is_not_told_and_keeps_its_version(stor
         store.put(1, payload)
         await store.settled()
     assert [result[:2] for _, result in store.link.answers[1:]] == [[1, None]] * 5
-    assert len(store.service.asked) == 1
+    assert len(store.service.stored()) == 1
 
 
 async def test_code_that_two_new_contracts_bring_at_once_is_kept_once(store: Store) -> None:
@@ -333,14 +398,14 @@ async def test_code_that_two_new_contracts_bring_at_once_is_kept_once(store: Sto
     assert store.batches.stored_bytes == LARGE + 2 * len(b"state" + b"params")
 
 
-@pytest.mark.parametrize(("nbytes", "flushes"), [(LARGE, 0), (RETIRED_LATER_BYTES + 1, 1)])
-async def test_long_states_are_retired_at_once(store: Store, nbytes: int, flushes: int) -> None:
-    store.put(0, store.large(nbytes=nbytes))
-    await store.settled()
-    store.put(0, b"short")
-    await store.settled()
-    assert store.service.flushes == flushes
-    assert len(store.service.retired()) == 1
+async def test_service_hears_at_once_of_much(store: Store) -> None:
+    flushes = []
+    for nbytes in (LARGE, TOLD_LATER_BYTES, 100_000, LARGE):
+        store.put(0, store.large(nbytes=nbytes))
+        await store.settled()
+        flushes.append(store.service.flushes)
+    assert flushes == [0, 1, 2, 2], "the third is short, and what it replaced is not"
+    assert len(store.service.retired()) == 3
 
 
 async def test_live_segments_are_those_of_rows_and_of_the_batch_in_hand(store: Store) -> None:
@@ -352,12 +417,13 @@ async def test_live_segments_are_those_of_rows_and_of_the_batch_in_hand(store: S
     store.update(1, b"y" * 60_000, keeps_current=True)
     await store.settled()
     store.service.agrees = False
-    store.write("put", key(2), b"another code", b"", store.large(nbytes=100_000), store.large(), False)
+    state = store.large()
+    store.put(2, state)
+    store.two_parts(3, code_hash=b"another code")
     await turn()
-    store.service.asked[-1][1].set_result(None)
-    await turn(5)
-    growing, code = store.service.leased
-    assert store.batches.live_segments() == sorted([[name, 100, LARGE - 100], [growing], [code]])
+    assert store.state(2) is None, "the batch waits"
+    (growing,) = store.service.leased
+    assert store.batches.live_segments() == sorted([[name, 100, LARGE - 100], [growing], [state[0]]])
 
 
 async def test_subscription_beyond_the_cap_is_told_with_the_answer(store: Store) -> None:
@@ -371,7 +437,7 @@ async def test_subscription_beyond_the_cap_is_told_with_the_answer(store: Store)
 
 async def test_batch_that_waits_ends_with_the_store(store: Store) -> None:
     store.service.agrees = False
-    store.put(0, store.large())
+    store.two_parts(0)
     await turn(3)
     await store.batches.close()
     store.put(1, b"late")

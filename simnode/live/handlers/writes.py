@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.subscribing import ClientSubscriptions, refused
-from simnode.live.link import LinkError
+from simnode.live.link import LinkError, LinkLost
 from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
 from simnode.node.runtime import Merge, ReplaceRuntime, UpdateRefused, check_state_size
 from simnode.protocol.blob import Blob
@@ -107,6 +107,7 @@ class Writes:
     def _put_answer(self, request: Put, subscribe: bool, result: Any, error: LinkError | None) -> Answer:
         key = request.contract.key
         if error is not None:
+            _doubt(request.state, error)
             if subscribe:
                 self._subscriptions.refused(key.instance)
             refusal = refusal_by_store(error, key.instance)
@@ -155,6 +156,7 @@ class Writes:
 
     def _update_answer(self, key: ContractKey, merge: Merge, result: Any, error: LinkError | None) -> Answer:
         if error is not None:
+            _doubt(merge.parts[0], error)
             refusal = refusal_by_store(error, key.instance)
             if isinstance(refusal.kind, MissingContract):
                 raise Refusal(UpdateError(key=key, cause="contract not found"))
@@ -222,6 +224,12 @@ async def derive(make_key: Callable[[bytes, Blob], Key], code: Blob, params: Blo
     if len(code) + len(params) <= HASHED_HERE_BYTES:
         return make()
     return await asyncio.get_running_loop().run_in_executor(None, make)
+
+
+def _doubt(part: Blob, error: LinkError) -> None:
+    """The store is gone and may have kept the message's segment, so nobody must be given it until that is known."""
+    if isinstance(error, LinkLost) and error.may_have_heard and isinstance(part.origin, Lease):
+        part.origin.doubt()
 
 
 def _settle(part: Blob, adopted: str | None) -> None:

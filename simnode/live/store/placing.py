@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from simnode.live.link import LinkClient, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
+from simnode.live.store.kept_segments import KeptSegments
 from simnode.live.store_codes import LOST
 from simnode.protocol.blob import same_bytes
 from simnode.storage.errors import SegmentGone
@@ -41,23 +42,23 @@ class Placer:
     Args:
         directory: of the segments.
         service: the link to who leases them.
+        kept: what rows refer to.
         durable: whether a segment is synced before its row is committed.
     """
 
-    def __init__(self, directory: Path, service: LinkClient, *, durable: bool) -> None:
+    def __init__(self, directory: Path, service: LinkClient, kept: KeptSegments, *, durable: bool) -> None:
         self._directory = directory
         self._service = service
+        self._kept = kept
         self._durable = durable
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="store-bytes")
-        #: segments of ours with room behind the state: name -> capacity in bytes
-        self._growing: dict[str, int] = {}
 
-    async def place(self, parts: list[Payload], new_segments: list[str]) -> tuple[Extents, str | None]:
+    async def place(self, parts: list[Payload], new_segments: list[SegmentRef]) -> tuple[Extents, str | None]:
         """A whole state. Returns its extents and the message's segment if the row refers to it now.
 
         Raises:
-            LinkRefusal: no room, or the segment is gone.
-            LinkLost: the reassembly service is.
+            LinkRefusal: no room, or a segment is gone.
+            LinkLost: a copy needs a segment, and the reassembly service is away.
         """
         first = parts[0]
         if isinstance(first, bytes) or len(parts) > 1 or payload_nbytes(first) <= INLINE_BYTES:
@@ -65,11 +66,12 @@ class Placer:
         name, start, stop = first
         if self._durable:
             await self._run(stop - start, _sync, self._directory, name)
-        await self._service.call("stored", name, start, stop, stop - start)
-        new_segments.append(name)
-        return (SegmentRef(name, start, stop),), name
+        ref = SegmentRef(name, start, stop)
+        self._kept.keep(ref)
+        new_segments.append(ref)
+        return (ref,), name
 
-    async def copy(self, parts: list[Payload], new_segments: list[str], *, spare_bytes: int = 0) -> Extents:
+    async def copy(self, parts: list[Payload], new_segments: list[SegmentRef], *, spare_bytes: int = 0) -> Extents:
         """The parts, joined, in the row or in a segment of their own. Raises as `place`."""
         if len(parts) == 1 and type(parts[0]) is bytes and len(parts[0]) <= INLINE_BYTES:
             return (parts[0],) if parts[0] else ()
@@ -77,16 +79,15 @@ class Placer:
         if nbytes <= INLINE_BYTES:
             return (b"".join(_read(self._directory, part) for part in parts),) if nbytes else ()
         name, capacity = await self._service.call("lease", nbytes + spare_bytes)
+        ref = SegmentRef(name, 0, nbytes)
         try:
             await self._run(nbytes, _write, self._directory, name, 0, parts, self._durable)
-            await self._service.call("stored", name, 0, capacity if spare_bytes else nbytes, nbytes)
+            self._kept.keep(ref, capacity=capacity if spare_bytes else None)
         except LinkRefusal:  # a part is gone, or the store is full
             self._service.cast("release", name)
             raise
-        new_segments.append(name)
-        if spare_bytes:
-            self._growing[name] = capacity
-        return (SegmentRef(name, 0, nbytes),)
+        new_segments.append(ref)
+        return (ref,)
 
     async def holds(self, state: Extents, payload: Payload) -> bool:
         """Whether a state is the very bytes of a payload. Raises `LinkRefusal` if a segment is gone."""
@@ -106,21 +107,12 @@ class Placer:
         """Puts payloads into a running BLAKE3. Raises `LinkRefusal` if a segment is gone."""
         await self._run(sum(map(payload_nbytes, payloads)), _feed_hash, self._directory, state_hash, payloads)
 
-    def forget(self, names: Iterable[str]) -> None:
-        """These segments are no state's any more."""
-        for name in names:
-            self._growing.pop(name, None)
-
-    def is_growing(self, name: str) -> bool:
-        """Whether something may still be appended to the state in this segment."""
-        return name in self._growing
-
-    async def append(self, state: Extents, delta: Payload, new_segments: list[str]) -> tuple[Extents, Payload]:
+    async def append(self, state: Extents, delta: Payload, new_segments: list[SegmentRef]) -> tuple[Extents, Payload]:
         """A state with `delta` behind it: its extents, and where the delta can be read now. Raises as `place`."""
         nbytes = payload_nbytes(delta)
         if len(state) == 1 and isinstance(state[0], SegmentRef):
             ref = state[0]
-            if self._growing.get(ref.name, 0) - ref.stop >= nbytes:
+            if self._kept.capacity_of(ref) - ref.stop >= nbytes:
                 # readers of the old row see nothing of this: their range ends before it
                 await self._run(nbytes, _write, self._directory, ref.name, ref.stop, [delta], self._durable)
                 grown = SegmentRef(ref.name, ref.start, ref.stop + nbytes)

@@ -19,7 +19,7 @@ from simnode.live.store_codes import MISSING
 from simnode.node.runtime import check_state_size
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
 from simnode.storage.index import Index
-from simnode.storage.rows import ContractRow, Extents, segment_names
+from simnode.storage.rows import ContractRow, Extents, SegmentRef, segment_refs
 
 REMEMBERED_HASHES = 1024
 """States whose running BLAKE3 is kept, so that a delta costs a hash of the delta."""
@@ -31,14 +31,14 @@ class Write:
 
     Attributes:
         subject: the contract or delegate; writes of one subject are carried out one after the other.
-        new_segments: stored for this write: retired if it fails.
+        new_segments: kept for this write: retired if it fails.
     """
 
     link: Link
     call_id: int
     method: str
     args: list[Any]
-    new_segments: list[str] = field(default_factory=list)
+    new_segments: list[SegmentRef] = field(default_factory=list)
 
     @property
     def subject(self) -> bytes:
@@ -69,9 +69,8 @@ class Batch:
         self.subscribed: list[tuple[Link, bytes]] = []
         self.new_contracts = 0
         self.new_bytes = 0
-        #: retired when it is committed, and how many bytes of states that makes
-        self.old_segments: list[str] = []
-        self.old_bytes = 0
+        #: retired when it is committed
+        self.old_segments: list[SegmentRef] = []
 
 
 class RowChanges:
@@ -162,7 +161,7 @@ class RowChanges:
         extents, adopted = await self._placer.place([state], write.new_segments)
         if own_code is not None:
             previous = batch.codes.get(code_hash, ())  # of another contract, placed while this one waited
-            batch.old_segments += segment_names(previous)
+            batch.old_segments += segment_refs(previous)
             batch.new_bytes += 0 if previous else payload_nbytes(code)
             batch.codes[code_hash] = own_code
         row = ContractRow(instance, 1, code_hash, own_params, extents)
@@ -239,8 +238,7 @@ def _record(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload
     batch.rows[row.instance] = row
     batch.changes.append((row, delta))
     batch.new_bytes += row.state_nbytes - current.state_nbytes
-    old = segment_names(current.state)
+    old = segment_refs(current.state)
     if old:
-        kept = segment_names(row.state)
-        batch.old_segments += [name for name in old if name not in kept]
-        batch.old_bytes += current.state_nbytes
+        kept = [ref.name for ref in segment_refs(row.state)]
+        batch.old_segments += [ref for ref in old if ref.name not in kept]

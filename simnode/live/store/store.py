@@ -104,7 +104,10 @@ class ContractStore:
             case "hello", [slot]:
                 link.peer = slot
             case "holds", [names]:
-                return self._holds(names)
+                assert self._writer is not None
+                return self._writer.holds(names)
+            case "heard", []:  # and with it all that was cast before
+                pass
             case _:
                 raise AssertionError(f"no such call: {method}")
         return None
@@ -123,12 +126,6 @@ class ContractStore:
         except SubscriptionRefused as refusal:
             raise LinkRefusal(REFUSED, str(refusal)) from refusal
         return [row.code_hash, row.version]
-
-    def _holds(self, names: list[str]) -> list[str]:
-        """Which segments rows refer to, or will after the writes that are here already."""
-        assert self._index is not None
-        assert self._writer is not None
-        return sorted(set(names) & (self._writer.wanted_segments() | self._index.segment_names()))
 
     def _tick(self, now_s: float) -> None:
         self._service.flush()

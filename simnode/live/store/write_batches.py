@@ -20,24 +20,21 @@ from typing import Any, NoReturn
 from simnode.live.link import Link, LinkClient, LinkLost, LinkRefusal
 from simnode.live.settings import NodeSettings
 from simnode.live.store.begun import begin
+from simnode.live.store.kept_segments import KeptSegments
 from simnode.live.store.placing import Placer
 from simnode.live.store.row_changes import Batch, RowChanges, Write
 from simnode.live.store_codes import REFUSED, UNAVAILABLE
 from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused
 from simnode.node.subscriptions import SubscriberCounts
-from simnode.protocol.limits import MIB
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
-from simnode.storage.rows import SegmentRef, extents_nbytes
+from simnode.storage.rows import SegmentRef, extents_nbytes, segment_refs
 
 logger = logging.getLogger(__name__)
 
 BATCH_WRITES = 512
 """Writes in one transaction at the most, so that the first of a flood is not answered after the last."""
-
-RETIRED_LATER_BYTES = 4 * MIB
-"""Old states of a batch up to this long are retired along with the next call, or tick: a system call less a write."""
 
 
 class WriteBatches:
@@ -64,7 +61,8 @@ class WriteBatches:
         self._index = index
         self._service = service
         self._subscribers = subscribers
-        self._placer = Placer(settings.segments_dir, service, durable=settings.durable)
+        self._kept = KeptSegments(settings.segments_dir, service, limit_bytes=settings.store_limit_bytes)
+        self._placer = Placer(settings.segments_dir, service, self._kept, durable=settings.durable)
         self._changes = RowChanges(index, self._placer, subscribers)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Write] = []
@@ -83,6 +81,9 @@ class WriteBatches:
         for row in index.rows():
             self.contracts += 1
             self.stored_bytes += row.state_nbytes + extents_nbytes(row.params)
+            self._kept.found(segment_refs(row.params, row.state))
+        for _, code in index.codes():
+            self._kept.found(segment_refs(code))
 
     def add(self, link: Link, method: str, args: list[Any]) -> None:
         """The call that `link` is being asked is a write: it is answered when it is committed, or refused."""
@@ -95,14 +96,18 @@ class WriteBatches:
         live: dict[str, list[Any]] = {}
         for row in self._index.rows():
             for extent in (*row.params, *row.state):
-                if isinstance(extent, SegmentRef) and not self._placer.is_growing(extent.name):
+                if isinstance(extent, SegmentRef) and not self._kept.capacity_of(extent):
                     live[extent.name] = [extent.name, extent.start, extent.stop]
-        names = self._index.segment_names().union(*(write.new_segments for write in self._in_hand))
+        names = self._index.segment_names()
+        names.update(ref.name for write in self._in_hand for ref in write.new_segments)
         return [live.get(name, [name]) for name in sorted(names)]
 
-    def wanted_segments(self) -> set[str]:
-        """The segments that writes refer to which are not committed yet: not to be freed with their dead handler."""
-        return {name for writes in (self._in_hand, self._waiting) for write in writes for name in write.segments()}
+    def holds(self, names: list[str]) -> list[str]:
+        """Which segments rows refer to, or writes that are not committed yet: the others are denied from now on."""
+        wanted = {name for writes in (self._in_hand, self._waiting) for write in writes for name in write.segments()}
+        held = set(names) & (wanted | self._index.segment_names())
+        self._kept.deny(set(names) - held)
+        return sorted(held)
 
     async def close(self) -> None:
         """Stops writing; a commit that has begun is finished."""
@@ -195,7 +200,7 @@ class WriteBatches:
         write.link.refuse(write.call_id, refusal)
         write.link.flush()
         new_segments, write.new_segments = write.new_segments, []
-        self._retire(new_segments)
+        self._kept.retire(new_segments)
 
     # ---- committing --------------------------------------------------------------------------
 
@@ -233,14 +238,8 @@ class WriteBatches:
             write.link.answer(write.call_id, result)
         for link in {write.link for write, _ in batch.answers}:
             link.flush()
-        self._retire(batch.old_segments)
-        if batch.old_bytes > RETIRED_LATER_BYTES:
-            self._service.flush()
-
-    def _retire(self, names: list[str]) -> None:
-        self._placer.forget(names)
-        for name in names:
-            self._service.cast_later("retire", name)
+        self._kept.retire(batch.old_segments)
+        self._kept.tell()
 
 
 def _die_of_a_bug(error: BaseException) -> NoReturn:

@@ -21,11 +21,10 @@ def new_pool(tmp_path: Path) -> Iterator[NewPool]:
     """Makes pools in one directory; the last one's books must be right when the test is over."""
     made: list[SegmentPool] = []
 
-    def make(*, budget: int = 10, stored: int = 10, free: int = 10, untrimmed: int = 10) -> SegmentPool:
+    def make(*, budget: int = 10, free: int = 10, untrimmed: int = 10) -> SegmentPool:
         pool = SegmentPool(
             tmp_path,
             budget_bytes=budget * STEP,
-            stored_limit_bytes=stored * STEP,
             free_limit_bytes=free * STEP,
             untrimmed_limit_bytes=untrimmed * STEP,
         )
@@ -114,8 +113,15 @@ def test_leases_of_a_dead_owner_are_listed_and_stay_in_flight(pool: SegmentPool)
     names = [pool.lease(STEP, "dead").name for _ in range(3)]
     pool.lease(STEP, "alive")
     pool.stored(names[0], 0, STEP, STEP)
-    assert pool.owner_gone("dead") == names[1:]
+    assert pool.leases_of("dead") == names[1:]
     assert pool.reserved_bytes == 3 * STEP
+
+
+def test_a_lease_in_doubt_is_another_owners(pool: SegmentPool) -> None:
+    mine, doubtful = (pool.lease(STEP, "handler").name for _ in range(2))
+    pool.disown(doubtful, "nobody")
+    assert (pool.leases_of("handler"), pool.leases_of("nobody")) == ([mine], [doubtful])
+    assert pool.reserved_bytes == 2 * STEP
 
 
 def test_a_grown_lease_is_reserved_and_keeps_its_bytes(pool: SegmentPool, tmp_path: Path) -> None:
@@ -140,6 +146,7 @@ def test_what_is_in_another_condition_is_refused_by_every_call(pool: SegmentPool
         lambda: pool.grow(kept, STEP),
         lambda: pool.stored(kept, 0, 1, 1),
         lambda: pool.retire(leased),
+        lambda: pool.disown(kept, "handler"),
         lambda: pool.adopt(leased, "handler"),
         lambda: pool.release("1-ffffff-0.seg"),
     ):
@@ -278,24 +285,6 @@ def test_a_segment_in_use_is_trimmed_later(pool: SegmentPool, tmp_path: Path) ->
     assert (figures.untrimmed_bytes, figures.stored_bytes) == (0, PAGE_BYTES)
 
 
-def test_the_stored_limit_refuses_and_the_lease_stays(new_pool: NewPool) -> None:
-    pool = new_pool(stored=1)
-    lease = pool.lease(2 * STEP, "handler")
-    with pytest.raises(OutOfBudget):
-        pool.stored(lease.name, 0, STEP + 1, STEP + 1)
-    assert pool.owner_gone("handler") == [lease.name]
-    pool.stored(lease.name, 0, STEP, STEP)
-
-
-def test_bytes_that_wait_to_be_trimmed_do_not_count_against_the_stored_limit(new_pool: NewPool, tmp_path: Path) -> None:
-    pool = new_pool(stored=1)
-    lease = pool.lease(2 * STEP, "handler")
-    writer = Segment.open(tmp_path, lease.name, writable=True)
-    pool.stored(lease.name, 0, STEP // 2, 1)
-    pool.stored(pool.lease(STEP, "handler").name, 0, STEP // 2, 1)
-    assert writer.is_held
-
-
 @pytest.mark.parametrize(("start", "stop", "kept"), [(-1, 1, 1), (2, 1, 0), (0, STEP + 1, 1), (0, 1, 2)])
 def test_a_reference_outside_the_segment_is_refused(pool: SegmentPool, start: int, stop: int, kept: int) -> None:
     lease = pool.lease(STEP, "handler")
@@ -367,11 +356,18 @@ def test_a_restarted_pool_finds_everything_and_lets_it_be_claimed(new_pool: NewP
     assert pool.orphans == [forgotten]
     assert (pool.is_orphan(forgotten), pool.is_orphan(kept), pool.is_orphan(lost)) == (True, False, False)
     assert pool.stored_names == [kept]
-    assert pool.owner_gone("handler") == [leased]
+    assert pool.leases_of("handler") == [leased]
     pool.retire(forgotten)
     figures = pool.figures()
     assert (figures.orphan_bytes, figures.reserved_bytes, figures.free_bytes) == (0, STEP, STEP)
     assert figures.stored_bytes == STEP
+
+
+def test_a_lease_that_a_row_refers_to_is_stored(pool: SegmentPool) -> None:
+    """Its store died when it had committed the row, and before it could tell."""
+    lease = pool.lease(STEP, "handler")
+    assert pool.live([lease.name]) == []
+    assert (pool.stored_names, pool.leases_of("handler"), pool.reserved_bytes) == ([lease.name], [], 0)
 
 
 def test_unclaimed_orphans_count_against_the_budget(new_pool: NewPool) -> None:

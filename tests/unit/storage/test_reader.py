@@ -26,7 +26,7 @@ class World:
     def __init__(self, root: Path) -> None:
         self.segments = root / "segments"
         self.segments.mkdir()
-        self.pool = SegmentPool(self.segments, budget_bytes=MIB, stored_limit_bytes=MIB, free_limit_bytes=MIB)
+        self.pool = SegmentPool(self.segments, budget_bytes=MIB, free_limit_bytes=MIB)
         self.index = Index(root / "index")
         self.cache = SegmentCache(self.segments, capacity=4)
         self.contracts = StoredContracts(self.index, self.cache)

@@ -1,0 +1,111 @@
+"""The segments that rows refer to. Enters: ranges of them. Leaves: word to the reassembly service. Next: `placing.py`.
+
+The store decides alone what is kept, and tells the service, which hears it in order: `stored` of a
+segment before its row is committed, `retire` after the row is gone. Nobody waits for it, so a large
+PUT costs no round trip to the service. That is safe because the service asks before it frees a
+segment whose owner is dead or in doubt (`holds`): one that no write refers to by then is *denied*
+for good, so a write that comes too late is refused instead of being given bytes that are somebody
+else's by now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from simnode.live.link import LinkClient, LinkRefusal
+from simnode.live.store_codes import FULL, LOST
+from simnode.protocol.limits import MIB
+from simnode.storage.rows import SegmentRef
+from simnode.storage.segment_file import page_range
+
+TOLD_LATER_BYTES = 4 * MIB
+"""Of up to so many bytes, kept or retired, the service hears with the next call, or tick: fewer system calls."""
+
+
+class KeptSegments:
+    """What the store keeps, within its limit.
+
+    Args:
+        directory: of the segments.
+        service: the link to who leases them.
+        limit_bytes: pages of segments that rows refer to, all together.
+    """
+
+    def __init__(self, directory: Path, service: LinkClient, *, limit_bytes: int) -> None:
+        self._prefix: Final = os.path.join(directory, "")
+        self._service = service
+        self._limit_bytes: Final = limit_bytes
+        #: pages that count, in bytes
+        self.held_bytes = 0
+        #: segments with room behind the state: name -> capacity in bytes, all of which counts
+        self._capacities: dict[str, int] = {}
+        self._denied: set[str] = set()
+        self._untold_bytes = 0
+
+    def found(self, refs: Iterable[SegmentRef]) -> None:
+        """What rows referred to before this process began; the service knows."""
+        self.held_bytes += sum(map(self._pages_of, refs))
+
+    def keep(self, ref: SegmentRef, *, capacity: int | None = None) -> None:
+        """A row will refer to `ref`, and to nothing else in that segment.
+
+        Args:
+            ref: of a segment that was leased for it.
+            capacity: of the segment, in bytes, if the state may grow in it; else the pages around `ref` are given back.
+
+        Raises:
+            LinkRefusal: `FULL`, or `LOST` when the segment is gone, or as good as gone.
+        """
+        name = ref.name
+        try:
+            nbytes = os.stat(f"{self._prefix}{name}").st_size
+        except FileNotFoundError:
+            nbytes = -1
+        if ref.stop > nbytes or name in self._denied:
+            raise LinkRefusal(LOST, f"segment {name} is gone")
+        pages = self._pages_of(ref) if capacity is None else capacity
+        after = self.held_bytes + pages
+        if after > self._limit_bytes:
+            raise LinkRefusal(FULL, f"stored segments would take {after} of {self._limit_bytes} bytes")
+        self.held_bytes = after
+        start, stop = ref.start, ref.stop
+        if capacity is not None:
+            self._capacities[name] = capacity
+            start, stop = 0, capacity
+        self._untold_bytes += pages
+        self._service.cast_later("stored", name, start, stop, ref.nbytes)
+
+    def retire(self, refs: Iterable[SegmentRef]) -> None:
+        """No row refers to these any more, or ever will."""
+        for ref in refs:
+            pages = self._pages_of(ref)
+            self.held_bytes -= pages
+            self._untold_bytes += pages
+            self._capacities.pop(ref.name, None)
+            self._service.cast_later("retire", ref.name)
+
+    def tell(self) -> None:
+        """Has the service hear of all that now, if it is much."""
+        if self._untold_bytes > TOLD_LATER_BYTES:
+            self._untold_bytes = 0
+            self._service.flush()
+
+    def capacity_of(self, ref: SegmentRef) -> int:
+        """How far the state at `ref` may grow where it is: offset in bytes, 0 if not at all."""
+        return self._capacities.get(ref.name, 0)
+
+    def deny(self, names: Iterable[str]) -> None:
+        """The service will free these."""
+        # those it has freed are found to be gone anyway
+        self._denied = {name for name in self._denied if os.path.exists(f"{self._prefix}{name}")}
+        self._denied.update(names)
+
+    def _pages_of(self, ref: SegmentRef) -> int:
+        capacity = self._capacities.get(ref.name)
+        if capacity is not None:
+            return capacity
+        first, last = page_range(ref.start, ref.stop)
+        return last - first

@@ -1,0 +1,233 @@
+"""The reassembly service over real links: what it grants, and whom it asks before it frees what nobody claims."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simnode.live import reassembly_service
+from simnode.live.link import Link, LinkClient, LinkRefusal
+from simnode.live.reassembly_service import ReassemblyService
+from simnode.live.settings import NodeSettings
+from simnode.metrics.model import Role
+from simnode.metrics.slab import StatsSlab
+from simnode.protocol.limits import MIB
+
+BUDGET = 4 * MIB
+TIMEOUT_S = 5.0
+
+
+async def eventually(is_true: Callable[[], object]) -> None:
+    """Lets the event loop turn until something has happened."""
+    async with asyncio.timeout(TIMEOUT_S):
+        for _ in itertools.count():
+            if is_true():
+                return
+            await asyncio.sleep(0)
+
+
+class Peer:
+    """A store or a handler: a link to the service, and what it is asked and told."""
+
+    def __init__(self, settings: NodeSettings, greeting: str, about: Any) -> None:
+        self.heard: list[str] = []
+        #: what it says it holds
+        self.holds: list[str] = []
+        self._greeting = greeting
+        self._about = about
+        self.link = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet)
+
+    def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
+        self.heard.append(method)
+        if method == "holds":
+            return [name for name in args[0] if name in self.holds]
+        return None
+
+    def _greet(self, link: Link) -> None:
+        if self._greeting == "hello":
+            link.cast("hello", self._about)
+        else:
+            link.call("store_hello", self._about)
+
+    async def up(self) -> Peer:
+        self.link.start()
+        await self.link.wait_up()
+        return self
+
+    async def lease(self, nbytes: int = MIB) -> str:
+        name, _ = await self.link.call("lease", nbytes)
+        return str(name)
+
+
+class World:
+    """A service, and whoever is connected to it."""
+
+    def __init__(self, tmp_path: Path, slab: StatsSlab) -> None:
+        self.settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path, memory_budget_bytes=BUDGET)
+        self._slab = slab
+        self._peers: list[Peer] = []
+
+    async def start(self) -> None:
+        self.service = ReassemblyService(self.settings, self._slab)
+        await self.service.start()
+
+    async def restart(self) -> None:
+        """Another incarnation; those that are connected come back to it."""
+        await self.service.drain()
+        await self.start()
+        for peer in self._peers:
+            await peer.link.wait_up()
+
+    async def store(self, *live: list[Any]) -> Peer:
+        return await self._connect("store_hello", list(live))
+
+    async def handler(self, name: str = "handler-0") -> Peer:
+        return await self._connect("hello", name)
+
+    async def _connect(self, greeting: str, about: Any) -> Peer:
+        peer = await Peer(self.settings, greeting, about).up()
+        self._peers.append(peer)
+        return peer
+
+    async def gone(self, peer: Peer) -> None:
+        self._peers.remove(peer)
+        await peer.link.close()
+
+    async def end(self) -> None:
+        for peer in list(self._peers):
+            await self.gone(peer)
+        await self.service.drain()
+
+    def exists(self, name: str) -> bool:
+        return (self.settings.segments_dir / name).exists()
+
+    @property
+    def reserved(self) -> int:
+        assert self.service._pool is not None
+        return self.service._pool.reserved_bytes
+
+    @property
+    def stored(self) -> list[str]:
+        assert self.service._pool is not None
+        return self.service._pool.stored_names
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    with StatsSlab.open(tmp_path, Role.REASSEMBLY_SERVICE, 0, now_s=0.0) as slab:
+        world = World(tmp_path, slab)
+        world.settings.segments_dir.mkdir()
+        await world.start()
+        yield world
+        await world.end()
+
+
+async def test_room_that_the_store_has_ended_but_not_told_of_is_granted(world: World) -> None:
+    """It tells of small things later, and the next message must not be refused for that."""
+    store, handler = await world.store(), await world.handler()
+    name = await handler.lease(BUDGET)
+    store.link.cast_later("stored", name, 0, MIB, MIB)
+    assert await handler.lease(BUDGET) != name
+    assert store.heard == ["heard"]
+
+
+async def test_room_that_is_not_there_is_refused_and_others_are_relieved(world: World) -> None:
+    store, handler = await world.store(), await world.handler()
+    await handler.lease(BUDGET)
+    for asker in (handler, store):
+        with pytest.raises(LinkRefusal) as refused:
+            await asker.lease()
+        assert refused.value.code == "no_room"
+    await eventually(lambda: handler.heard == ["relieve", "relieve"])
+    await world.gone(store)
+    with pytest.raises(LinkRefusal):
+        await handler.lease()
+
+
+async def test_handler_that_goes_while_its_lease_is_decided_gets_none(world: World) -> None:
+    store, handler, other = await world.store(), await world.handler(), await world.handler("handler-1")
+    name = await other.lease(BUDGET)
+    store.link.cast_later("stored", name, 0, MIB, MIB)
+    handler.link.ask("lease", (MIB,), lambda result, error: None)
+    await world.gone(handler)
+    await eventually(lambda: world.stored == [name])
+    await eventually(lambda: world.reserved == 0)
+
+
+async def test_lease_in_doubt_is_freed_unless_the_store_holds_it(world: World) -> None:
+    store, handler = await world.store(), await world.handler()
+    held, lost = await handler.lease(), await handler.lease()
+    store.holds = [held]
+    for name in (held, lost):
+        handler.link.cast("doubt", name)
+    await eventually(lambda: not world.exists(lost))
+    assert world.exists(held)
+    store.link.cast("stored", held, 0, MIB, MIB)
+    await eventually(lambda: world.stored == [held])
+
+
+async def test_lease_in_doubt_waits_for_a_store(world: World) -> None:
+    """The store died when it had committed a row, and before it could tell."""
+    store, handler = await world.store(), await world.handler()
+    committed, lost = await handler.lease(), await handler.lease()
+    await world.gone(store)
+    for name in (committed, lost):
+        handler.link.cast("doubt", name)
+    await handler.lease()
+    assert world.exists(committed)
+    assert world.exists(lost)
+    successor = await world.store([committed, 0, MIB])
+    await eventually(lambda: not world.exists(lost))
+    assert world.stored == [committed]
+    assert successor.heard == ["holds"]
+
+
+async def test_leases_of_a_store_that_died_may_be_in_rows(world: World) -> None:
+    """It copied a payload, committed the row and died."""
+    store = await world.store()
+    committed, lost = await store.lease(), await store.lease()
+    await world.gone(store)
+    successor = await world.store([committed, 0, MIB])
+    mine = await successor.lease()
+    await eventually(lambda: not world.exists(lost))
+    assert (world.stored, world.exists(mine)) == ([committed], True)
+
+
+async def test_lease_that_its_handler_still_has_is_stored_once_a_row_refers_to_it(world: World) -> None:
+    handler = await world.handler()
+    name = await handler.lease()
+    await world.store([name, 0, MIB])
+    await eventually(lambda: world.stored == [name])
+    handler.link.cast("release", name)
+    await handler.lease()
+    assert world.stored == [name]
+
+
+async def test_leases_of_a_dead_handler_are_freed_unless_the_store_holds_them(world: World) -> None:
+    store, handler = await world.store(), await world.handler()
+    held, lost = await handler.lease(), await handler.lease()
+    store.holds = [held]
+    await world.gone(handler)
+    await eventually(lambda: not world.exists(lost))
+    assert world.exists(held)
+
+
+async def test_orphans_are_freed_after_a_while_unless_the_store_holds_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that refers to one may be in the store's hands, with its handler gone."""
+    monkeypatch.setattr(reassembly_service, "ORPHAN_GRACE_S", 0.0)
+    store, handler = await world.store(), await world.handler()
+    held, lost = await handler.lease(), await handler.lease()
+    store.holds = [held]
+    await world.gone(handler)
+    await world.restart()
+    await eventually(lambda: not world.exists(lost))
+    assert world.exists(held)
+    store.link.cast("stored", held, 0, MIB, MIB)
+    await eventually(lambda: world.stored == [held])
