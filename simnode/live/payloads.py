@@ -83,10 +83,10 @@ def _end_lease(segment: Segment, service: LinkClient, farewell: str | None) -> N
         service.cast(farewell, segment.name)
 
 
-def to_payload(blob: Blob) -> Payload:
-    """A Blob as it travels; a large one must lie in a lease (the caller's contract)."""
-    if len(blob) <= INLINE_BYTES:
-        return bytes(blob)
+def to_payload(blob: Blob) -> Payload | memoryview:
+    """A Blob as it is sent; a large one must lie in a lease (the caller's contract)."""
+    if len(blob.view) <= INLINE_BYTES:
+        return blob.view
     assert isinstance(blob.origin, Lease), "a large payload is written into a segment first"
     return [blob.origin.name, blob.start, blob.stop]
 

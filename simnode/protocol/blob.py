@@ -12,6 +12,8 @@ from typing import Final
 
 Buffer = bytes | bytearray | memoryview
 
+_new: Final = object.__new__
+
 
 class Blob:
     """An immutable run of bytes, by reference.
@@ -33,9 +35,9 @@ class Blob:
             if not view.readonly:
                 view = view.toreadonly()
         #: one-dimensional, itemsize 1, read-only
-        self.view: Final = view
-        self.origin: Final = origin
-        self.start: Final = start
+        self.view = view
+        self.origin = origin
+        self.start = start
 
     @classmethod
     def of(cls, value: Blob | Buffer) -> Blob:
@@ -57,9 +59,12 @@ class Blob:
             IndexError: the range is not inside this Blob (the caller's mistake; a plain slice
                 would clamp it silently).
         """
-        if not 0 <= start <= stop <= len(self.view):
-            raise IndexError(f"[{start}:{stop}] is outside a Blob of {len(self.view)} bytes")
-        return Blob(self.view[start:stop], origin=self.origin, start=self.start + start)
+        view = self.view
+        if not 0 <= start <= stop <= len(view):
+            raise IndexError(f"[{start}:{stop}] is outside a Blob of {len(view)} bytes")
+        part = _new(Blob)  # what `__init__` looks for is so already, and a message has many fields
+        part.view, part.origin, part.start = view[start:stop], self.origin, self.start + start
+        return part
 
     def __bytes__(self) -> bytes:
         return bytes(self.view)

@@ -34,6 +34,8 @@ Extents = tuple[Extent, ...]
 
 def extents_nbytes(extents: Extents) -> int:
     """Bytes of the value that `extents` make up."""
+    if len(extents) == 1 and type(extents[0]) is bytes:  # of nearly every value
+        return len(extents[0])
     return sum(len(extent) if isinstance(extent, bytes) else extent.nbytes for extent in extents)
 
 

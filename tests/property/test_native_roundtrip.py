@@ -1,11 +1,13 @@
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simnode.protocol.blob import Blob, Rope
-from simnode.protocol.codec import codec_for
+from simnode.protocol.codec import bincode_reader, codec_for, schema
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.errors import DecodeError
 from tests.support.strategies import requests, results, stream_chunks
@@ -70,3 +72,28 @@ def test_arbitrary_bytes_are_decoded_or_refused_and_nothing_else(message):
         NATIVE.decode_request(Blob(message))
     with suppress(DecodeError):
         NATIVE.decode_result(Blob(message))
+
+
+def outcome(decode: Callable[[Blob], object], message: Blob) -> object:
+    try:
+        return decode(message)
+    except DecodeError as error:
+        return str(error)
+
+
+@pytest.fixture(scope="module")
+def by_schema():
+    """A reader of requests in which nothing is written out by hand."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(bincode_reader, "BY_HAND", {})
+        context.setattr(bincode_reader, "BY_HAND_OVER_FIELDS", {})
+        return bincode_reader.reader(schema.CLIENT_REQUEST)
+
+
+@settings(max_examples=500)
+@given(requests(), st.none() | alterations(), st.floats(0, 1))
+def test_readers_written_out_by_hand_read_what_the_schema_says(by_schema, request, changes, kept):
+    """And refuse the rest in the same words: they reach the client."""
+    encoded = bytes(NATIVE.encode_request(request))
+    message = Blob(encoded) if changes is None else altered(encoded, changes).slice(0, int(kept * len(encoded)))
+    assert outcome(NATIVE.decode_request, message) == outcome(partial(bincode_reader.decode, by_schema), message)

@@ -165,9 +165,11 @@ class Session:
         return message
 
     def sent(self) -> None:
-        if not self._websocket.unsent_bytes:
+        unsent = self._websocket.unsent_bytes
+        if not unsent:
             self._held_unsent = 0
-        self._note_outbound()
+        if unsent or self._backlog.bytes_out:
+            self._note_outbound()
         if self._unsent_refusals and self.connection is not None and not self.connection.outbox:
             self._unsent_refusals = 0
         self.requests_answered()

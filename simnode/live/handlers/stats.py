@@ -111,14 +111,16 @@ class Backlog:
         stats: of the process.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_chunks_out", "_held", "_stats", "chunks_in")
+    __slots__ = ("_bytes_in", "_chunks_out", "_held", "_stats", "bytes_out", "chunks_in")
 
     def __init__(self, stats: HandlerStats) -> None:
         self._stats = stats
         #: as noted last; the bytes change only when this does
         self.chunks_in = 0
         self._bytes_in = 0
-        self._chunks_out = self._bytes_out = self._held = 0
+        #: as noted last; the others are 0 when this is
+        self.bytes_out = 0
+        self._chunks_out = self._held = 0
 
     def note_inbound(self, chunks: int, nbytes: int, now_s: float) -> None:
         """Chunks and bytes of incomplete streams, now."""
@@ -128,9 +130,9 @@ class Backlog:
 
     def note_outbound(self, chunks: int, nbytes: int, held: int, now_s: float) -> None:
         """Chunks and bytes due and not written, and bytes held in the heap for them, now."""
-        if nbytes != self._bytes_out:
-            self._stats.backlog_bytes_out.add(nbytes - self._bytes_out, now_s)
-            self._bytes_out = nbytes
+        if nbytes != self.bytes_out:
+            self._stats.backlog_bytes_out.add(nbytes - self.bytes_out, now_s)
+            self.bytes_out = nbytes
         if chunks != self._chunks_out:
             self._stats.backlog_chunks_out.add(chunks - self._chunks_out, now_s)
             self._chunks_out = chunks

@@ -210,7 +210,8 @@ def _travels(event: RequestReceived) -> bool:
 
 def _check_key(contract: ContractContainer, derived: ContractKey) -> None:
     """A key that its code and parameters do not give would let one client write another's contract."""
-    if derived != contract.key or derived.code != contract.code_hash:
+    key = contract.key
+    if derived.instance != key.instance or derived.code != key.code or derived.code != contract.code_hash:
         raise UpdateRefused("the key is not the one that the code and the parameters give")
 
 

@@ -20,7 +20,7 @@ from simnode.protocol.codec.schema import Shape
 from simnode.protocol.codec.source import MAX_ITEMS, Source
 from simnode.protocol.errors import DecodeError
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey
-from simnode.protocol.messages.requests import Get, StreamChunk
+from simnode.protocol.messages.requests import Get, Put, StreamChunk
 from simnode.protocol.messages.wire import Fixed, Float, SocketAddress, Unsigned
 
 U8: Final = struct.Struct("<B")
@@ -80,7 +80,11 @@ def reader(shape: Shape) -> Read:
         case schema.Pairs(item):
             return _pairs_reader(reader(item))
         case schema.Record(cls, fields):
-            return BY_HAND.get(cls) or _record_reader(cls, tuple((name, reader(field)) for name, field in fields))
+            if cls in BY_HAND:
+                return BY_HAND[cls]
+            field_readers = {name: reader(field) for name, field in fields}
+            make = BY_HAND_OVER_FIELDS.get(cls)
+            return _record_reader(cls, field_readers) if make is None else make(**field_readers)
     return _choice_reader(tuple(reader(variant) for _, variant in shape.variants))
 
 
@@ -186,18 +190,19 @@ def _pairs_reader(read_pair: Read) -> Read:
     return lambda source: tuple(dict([read_pair(source) for _ in range(_count(source))]).items())
 
 
-def _record_reader(cls: type[Any], field_readers: tuple[tuple[str, Read], ...]) -> Read:
-    names = [name for name, _ in field_readers]
-    readers = [read_field for _, read_field in field_readers]
+def _record_reader(cls: type[Any], field_readers: dict[str, Read]) -> Read:
+    names, readers = list(field_readers), list(field_readers.values())
     return lambda source: cls(**dict(zip(names, [read_field(source) for read_field in readers], strict=True)))
 
 
 def _choice_reader(variant_readers: tuple[Read, ...]) -> Read:
+    unpack_from, variants = U32.unpack_from, len(variant_readers)
+
     def read(source: Source) -> Any:
-        (tag,) = U32.unpack_from(source.view, source.at)
+        (tag,) = unpack_from(source.view, source.at)
+        if tag >= variants:
+            raise _unknown_tag(tag, variants)
         source.at += 4
-        if tag >= len(variant_readers):
-            raise _unknown_tag(tag, len(variant_readers))
         return variant_readers[tag](source)
 
     return read
@@ -213,7 +218,15 @@ def _unknown_tag(tag: int, variants: int) -> DecodeError:
 _KEY: Final = struct.Struct("<32s32s")
 _GET: Final = struct.Struct("<32sBBB")
 _CHUNK: Final = struct.Struct("<IIIQ")
-_HASH: Final = struct.Struct("<32s")
+_HASH_AND_LENGTH: Final = struct.Struct("<32sQ")
+_NOUGHT: Final = bytes(8)
+"""The tags of the only variant of a `ContractContainer`; also an empty map."""
+_PUT_ENDS: Final = {
+    _NOUGHT + bytes((subscribe, blocks)): ((), subscribe, blocks)
+    for subscribe in (False, True)
+    for blocks in (False, True)
+}
+"""What most PUTs end in: no related contracts, and two flags."""
 
 
 def _read_contract_key(source: Source) -> ContractKey:
@@ -247,9 +260,42 @@ def _read_chunk(source: Source) -> StreamChunk:
 
 def _read_container(source: Source) -> ContractContainer:
     data = read_blob(source)
-    (code_hash,) = _HASH.unpack_from(source.view, source.at)
-    source.at += 32
-    return ContractContainer(data=data, code_hash=code_hash, params=read_blob(source), key=_read_contract_key(source))
+    code_hash, nbytes = _HASH_AND_LENGTH.unpack_from(source.view, source.at)
+    start = source.at + 40
+    source.at = stop = start + nbytes
+    if stop > len(source.view):
+        raise DecodeError(LENGTH_BEYOND_END)
+    params = source.message.slice(start, stop)
+    return ContractContainer(data=data, code_hash=code_hash, params=params, key=_read_contract_key(source))
+
+
+def _put_reader(
+    *, contract: Read, state: Read, related_contracts: Read, subscribe: Read, blocking_subscribe: Read
+) -> Read:
+    def read(source: Source) -> Put:
+        view, at = source.view, source.at
+        if view[at : at + 8] == _NOUGHT:
+            source.at = at + 8
+            container = _read_container(source)
+        else:
+            container = contract(source)
+        new_state = state(source)
+        at = source.at
+        rest = _PUT_ENDS.get(bytes(view[at : at + 10]))
+        if rest is None:
+            rest = related_contracts(source), subscribe(source), blocking_subscribe(source)
+        else:
+            source.at = at + 10
+        related, subscribes, blocks = rest
+        return Put(
+            contract=container,
+            state=new_state,
+            related_contracts=related,
+            subscribe=subscribes,
+            blocking_subscribe=blocks,
+        )
+
+    return read
 
 
 BY_HAND: Final[dict[type[Any], Read]] = {
@@ -258,3 +304,6 @@ BY_HAND: Final[dict[type[Any], Read]] = {
     Get: _read_get,
     StreamChunk: _read_chunk,
 }
+
+BY_HAND_OVER_FIELDS: Final[dict[type[Any], Callable[..., Read]]] = {Put: _put_reader}
+"""Those that leave what is rare to the readers of their fields."""
