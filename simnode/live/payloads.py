@@ -61,6 +61,10 @@ class Lease:
         except RuntimeError:  # the process ends
             end()
 
+    def grow(self, nbytes: int) -> None:
+        """The service has made the segment that long: there is room for so many bytes now."""
+        self._segment.grow(nbytes)
+
     # ---- reassembly.Sink ---------------------------------------------------------------------
 
     def write(self, offset: int, data: Buffer) -> None:

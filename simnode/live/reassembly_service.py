@@ -6,8 +6,8 @@ grants or refuses without waiting for another to end, so that an admitted messag
 A lease whose owner is dead, or does not know whether the store has it, is freed once the store has
 said that no write refers to it (`holds`), after which it never accepts one that does.
 
-Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, casts `release(name)`
-and `doubt(name)`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
+Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, `grow(name, nbytes)`,
+casts `release(name)` and `doubt(name)`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
 `lease(nbytes)`, casts `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is
 asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
 """
@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from simnode.live.link import LATER, Link, LinkError, LinkLost, LinkRefusal, Lin
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
+from simnode.storage.accounts import Lease
 from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.errors import OutOfBudget, OutOfSpace, UnknownSegment
 from simnode.storage.pool import SegmentPool
@@ -101,7 +103,9 @@ class ReassemblyService:
         try:
             match method, args:
                 case "lease", [nbytes]:
-                    return self._lease(link, nbytes)
+                    return self._reserve(link, partial(pool.lease, nbytes, link.peer))
+                case "grow", [name, nbytes]:
+                    return self._reserve(link, partial(pool.grow, name, nbytes))
                 case "release", [name]:
                     self._release(name)
                 case "doubt", [name]:
@@ -127,28 +131,31 @@ class ReassemblyService:
             raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
         return None
 
-    def _lease(self, link: Link, nbytes: int) -> Any:
-        """Grants a lease, or refuses it once all is heard that the store has to tell: it may have ended others."""
+    def _reserve(self, link: Link, reserve: Callable[[], Lease]) -> Any:
+        """Grants room, or refuses it once all is heard that the store has to tell: it may have ended other leases."""
         try:
-            return self._grant(link, nbytes)
+            return self._grant(reserve)
         except (OutOfBudget, OutOfSpace) as error:
             if self._store is None or self._store is link:
                 raise self._refusal(error) from error
-        self._store.ask("heard", (), partial(self._lease_after_all, link, link.call_id, nbytes))
+        self._store.ask("heard", (), partial(self._reserve_after_all, link, link.call_id, reserve))
         return LATER
 
-    def _lease_after_all(self, link: Link, call_id: int, nbytes: int, _: Any, error: LinkError | None) -> None:
+    def _reserve_after_all(
+        self, link: Link, call_id: int, reserve: Callable[[], Lease], _: Any, error: LinkError | None
+    ) -> None:
         if link.is_lost:
             return
         try:
-            link.answer(call_id, self._grant(link, nbytes))
+            link.answer(call_id, self._grant(reserve))
         except (OutOfBudget, OutOfSpace) as out:
             link.refuse(call_id, self._refusal(out))
+        except UnknownSegment as unknown:
+            link.refuse(call_id, LinkRefusal(UNKNOWN_SEGMENT, str(unknown)))
         link.flush()
 
-    def _grant(self, link: Link, nbytes: int) -> list[Any]:
-        assert self._pool is not None
-        lease = self._pool.lease(nbytes, link.peer)
+    def _grant(self, reserve: Callable[[], Lease]) -> list[Any]:
+        lease = reserve()
         self._note()
         return [lease.name, lease.nbytes]
 

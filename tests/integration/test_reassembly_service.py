@@ -149,6 +149,28 @@ async def test_room_that_is_not_there_is_refused_and_others_are_relieved(world: 
         await handler.lease()
 
 
+async def test_lease_grows_in_place_within_the_budget(world: World) -> None:
+    await world.store()
+    handler = await world.handler()
+    name = await handler.lease()
+    assert await handler.link.call("grow", name, 2 * MIB) == [name, 2 * MIB]
+    assert world.reserved == 2 * MIB
+    with pytest.raises(LinkRefusal) as refused:
+        await handler.link.call("grow", name, BUDGET + 1)
+    assert refused.value.code == "no_room"
+    assert world.reserved == 2 * MIB
+
+
+async def test_lease_that_is_no_more_does_not_grow(world: World) -> None:
+    """Not even if it went while the store was heard out."""
+    store, handler = await world.store(), await world.handler()
+    name = await handler.lease()
+    store.link.cast_later("stored", name, 0, MIB, MIB)
+    with pytest.raises(LinkRefusal) as refused:
+        await handler.link.call("grow", name, BUDGET + 1)
+    assert refused.value.code == "unknown_segment"
+
+
 async def test_handler_that_goes_while_its_lease_is_decided_gets_none(world: World) -> None:
     store, handler, other = await world.store(), await world.handler(), await world.handler("handler-1")
     name = await other.lease(BUDGET)

@@ -65,8 +65,9 @@ class Recorder:
     def large_message_discarded(self, nbytes: int) -> None:
         raise AssertionError("there was room")
 
-    def room_needed(self, nbytes: int) -> None:
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
         assert self.websocket is not None
+        assert sink is None, "one frame says how long its message is"
         if self.answers_at_once:
             self.websocket.provide_room(HeapSink(nbytes))
         else:

@@ -73,6 +73,14 @@ def library_outcome(data: bytes) -> Outcome:
     return outcome
 
 
+class Room(HeapSink):
+    """A sink that can become longer."""
+
+    def grown(self, nbytes: int) -> Room:
+        self._room.extend(bytes(nbytes - len(self._room)))
+        return self
+
+
 class Ours:
     """A `FrameReader` with the library behind it for control frames, as in `websocket.WebSocket`."""
 
@@ -80,7 +88,7 @@ class Ours:
         self.outcome = Outcome()
         self._protocol = open_protocol()
         self._reader = FrameReader(self, max_message_bytes=MAX_MESSAGE_BYTES)
-        self._wanted: int | None = None
+        self._wanted: tuple[int, Room | None] | None = None
 
     def take(self, pieces: list[bytes]) -> Outcome:
         rest = b""
@@ -90,9 +98,9 @@ class Ours:
                 rest = rest[self._reader.feed(memoryview(rest), 0, len(rest)) :]
                 if self._wanted is None:
                     break
-                nbytes, self._wanted = self._wanted, None
+                (nbytes, room), self._wanted = self._wanted, None
                 self._reader.blocked = False
-                self._reader.provide_room(HeapSink(nbytes))
+                self._reader.provide_room(room.grown(nbytes) if room else Room(nbytes))
         if self._protocol.close_sent is not None:
             self.outcome.code = self._protocol.close_sent.code
         return self.outcome
@@ -107,8 +115,9 @@ class Ours:
     def large_message_discarded(self, nbytes: int) -> None:
         raise AssertionError("there is always room")
 
-    def room_needed(self, nbytes: int) -> None:
-        self._wanted = nbytes
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
+        assert sink is None or isinstance(sink, Room)
+        self._wanted = nbytes, sink
 
     def control_received(self, frame: bytes) -> None:
         if self._protocol.close_sent is not None:

@@ -80,6 +80,10 @@ class Backend:
         """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
         self._service.ask("lease", (nbytes,), partial(self._leased, nbytes, give))
 
+    def grow(self, lease: Lease, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
+        """Asks for more room behind what is in a lease; `give` gets that lease, or a `SinkRefused` with the reason."""
+        self._service.ask("grow", (lease.name, nbytes), partial(self._grown, lease, nbytes, give))
+
     def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
         """The contract's newest state, to be released; `delta` counts if that is of `version`."""
         try:
@@ -98,20 +102,37 @@ class Backend:
         result: Any,
         error: LinkError | None,
     ) -> None:
-        room: Lease | SinkRefused
-        if isinstance(error, LinkLost):
-            room = SinkRefused("the node's reassembly service is away")
-        elif error is not None:
-            room = SinkRefused(f"the node has no room for {nbytes} bytes: {error}")
+        if error is not None:
+            give(_no_room(nbytes, error))
+            return
+        try:
+            room = Lease(Segment.open(self._settings.segments_dir, result[0], writable=True), self._service)
+        except SegmentGone as gone:
+            give(_no_room(nbytes, gone))
         else:
-            try:
-                room = Lease(Segment.open(self._settings.segments_dir, result[0], writable=True), self._service)
-            except SegmentGone as gone:
-                room = SinkRefused(f"the node has no room for {nbytes} bytes: {gone}")
-            else:
-                self._leases.add(room)
-        give(room)
+            self._leases.add(room)
+            give(room)
+
+    def _grown(
+        self,
+        lease: Lease,
+        nbytes: int,
+        give: Callable[[Lease | SinkRefused], None],
+        result: Any,
+        error: LinkError | None,
+    ) -> None:
+        if error is not None:
+            give(_no_room(nbytes, error))
+        else:
+            lease.grow(nbytes)
+            give(lease)
 
     def _greet_service(self, link: Link) -> None:
         link.cast("hello", self._owner)
         link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
+
+
+def _no_room(nbytes: int, error: Exception) -> SinkRefused:
+    if isinstance(error, LinkLost):
+        return SinkRefused("the node's reassembly service is away")
+    return SinkRefused(f"the node has no room for {nbytes} bytes: {error}")

@@ -15,6 +15,7 @@ from simnode.live.handlers.requests import Requests
 from simnode.live.handlers.response_modes import MODES
 from simnode.live.handlers.stats import Backlog, HandlerStats
 from simnode.live.handlers.subscribers import Subscribers, Subscription
+from simnode.live.payloads import Lease
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.sockets.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted, AccessRules
@@ -141,8 +142,12 @@ class Session:
         self.connection.refuse_message(f"no room for a message of {nbytes} bytes")
         self._take_events()
 
-    def room_needed(self, nbytes: int) -> None:
-        self._backend.lease(nbytes, self._provide_room)
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
+        if sink is None:
+            self._backend.lease(nbytes, self._provide_room)
+        else:
+            assert isinstance(sink, Lease), "rooms are leases"
+            self._backend.grow(sink, nbytes, self._provide_room)
 
     def next_message(self) -> OutgoingMessage | None:
         connection = self.connection

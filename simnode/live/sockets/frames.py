@@ -62,8 +62,13 @@ class FrameEvents(Protocol):
     def large_message_discarded(self, nbytes: int) -> None:
         """A larger one that had no room was read and thrown away."""
 
-    def room_needed(self, nbytes: int) -> None:
-        """The reader waits for `provide_room` with a sink of that many bytes, or None."""
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
+        """The reader waits for `provide_room` with a sink of that many bytes, or None.
+
+        Args:
+            nbytes: the room.
+            sink: to be given back with that much room, and the bytes that are in it; None: any sink will do.
+        """
 
     def control_received(self, frame: bytes) -> None:
         """A whole, well-formed ping, pong or close frame, masked as it came."""
@@ -88,6 +93,7 @@ class FrameReader:
         "_fin",
         "_fragments",
         "_frame_left",
+        "_grows",
         "_in_message",
         "_is_closed",
         "_mask",
@@ -115,7 +121,9 @@ class FrameReader:
         self._sink: Sink | None = None
         self._capacity = 0
         self._discarding = False
+        #: what was asked for, and whether it is more of the same room
         self._room_wanted = 0
+        self._grows = False
         #: payload bytes of the frame in progress that are still to come (large messages only)
         self._frame_left = 0
         self._fin = True
@@ -157,22 +165,19 @@ class FrameReader:
 
     def provide_room(self, sink: Sink | None) -> None:
         """Answers `room_needed`; without room the message is read and thrown away. Then offer the rest again."""
-        if self._is_closed:
-            if sink is not None:
-                sink.discard()
-            return
         nbytes, self._room_wanted = self._room_wanted, 0
-        old, self._sink = self._sink, sink
+        old, self._sink = self._sink, None
         if sink is None:
             self._discarding = True
-        else:
-            self._capacity = nbytes
-            sink.write(0, self._fragments)
             if old is not None:
-                for start in range(0, self._at, PIECE_BYTES):
-                    sink.write(start, old.read(start, min(start + PIECE_BYTES, self._at)))
-        if old is not None:
-            old.discard()
+                old.discard()
+        elif self._is_closed:
+            if not self._grows:  # else it has gone back already
+                sink.discard()
+        else:
+            self._sink, self._capacity = sink, nbytes
+            if old is None:
+                sink.write(0, self._fragments)
         self._fragments = bytearray()
 
     def close(self) -> None:
@@ -270,8 +275,9 @@ class FrameReader:
             # one frame says how long the message is; of a fragmented one only its peer knows
             room = total if fin else min(max(2 * self._capacity, total), self._max_message_bytes)
             self._room_wanted = room
+            self._grows = self._sink is not None
             self.blocked = True
-            self._events.room_needed(room)
+            self._events.room_needed(room, self._sink)
             if self._room_wanted or self._is_closed:
                 return -1
         self._in_message = True

@@ -61,8 +61,8 @@ class Application(Protocol):
     def large_message_discarded(self, nbytes: int) -> None:
         """A message that had no room went by."""
 
-    def room_needed(self, nbytes: int) -> None:
-        """Answer with `WebSocket.provide_room`; nothing is read until then."""
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
+        """Answer with `WebSocket.provide_room`, as `frames.FrameEvents` says; nothing is read until then."""
 
     def next_message(self) -> OutgoingMessage | None:
         """The next message for the peer, made now."""
@@ -166,10 +166,6 @@ class WebSocket:
 
     def provide_room(self, sink: Sink | None) -> None:
         """Answers `Application.room_needed`."""
-        if self._is_lost:
-            if sink is not None:
-                sink.discard()
-            return
         self._reader.provide_room(sink)
         self.resume()
 
@@ -328,9 +324,9 @@ class WebSocket:
         if not self._ends_after_sending:
             self._application.large_message_discarded(nbytes)
 
-    def room_needed(self, nbytes: int) -> None:
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
         self._pauses += 1
-        self._application.room_needed(nbytes)
+        self._application.room_needed(nbytes, sink)
 
     def control_received(self, frame: bytes) -> None:
         self._protocol.receive_data(frame)

@@ -41,6 +41,9 @@ class Room(HeapSink):
         self.is_discarded = True
         super().discard()
 
+    def grow(self, nbytes: int) -> None:
+        self._room.extend(bytes(nbytes - len(self._room)))
+
 
 @dataclass
 class Receiver:
@@ -60,6 +63,8 @@ class Receiver:
     violations: list[tuple[CloseCode, str]] = field(default_factory=list)
     rooms: list[Room] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
+    wanted_again: Room | None = None
+    asked: int = 0
     heap_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -77,10 +82,14 @@ class Receiver:
             self.provide_room()
 
     def provide_room(self) -> None:
-        room = Room(self.wanted[-1]) if self.has_room else None
-        if room is not None:
+        room, nbytes = self.wanted_again, self.wanted.pop()
+        if not self.has_room:
+            room = None
+        elif room is None:
+            room = Room(nbytes)
             self.rooms.append(room)
-        self.wanted.pop()
+        else:
+            room.grow(nbytes)
         self.reader.blocked = False
         self.reader.provide_room(room)
 
@@ -95,8 +104,11 @@ class Receiver:
     def large_message_discarded(self, nbytes: int) -> None:
         self.discarded.append(nbytes)
 
-    def room_needed(self, nbytes: int) -> None:
+    def room_needed(self, nbytes: int, sink: Sink | None) -> None:
+        assert sink is None or isinstance(sink, Room)
         self.wanted.append(nbytes)
+        self.wanted_again = sink
+        self.asked += 1
 
     def control_received(self, frame: bytes) -> None:
         self.controls.append(frame)
