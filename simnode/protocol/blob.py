@@ -118,9 +118,17 @@ class Rope:
             if nbytes:
                 kept.append(view)
                 total += nbytes
-        self.parts: Final = kept
+        self.parts = kept
         #: always the sum of the lengths of `parts`
-        self.nbytes: Final = total
+        self.nbytes = total
+
+    @classmethod
+    def joined(cls, pieces: Iterable[Buffer]) -> Rope:
+        """One part: the pieces, copied together."""
+        data = b"".join(pieces)
+        rope = _new(cls)
+        rope.parts, rope.nbytes = [data] if data else [], len(data)
+        return rope
 
     def __len__(self) -> int:
         return self.nbytes

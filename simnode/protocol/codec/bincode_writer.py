@@ -17,6 +17,7 @@ from simnode.protocol.codec.output import JOINED_BYTES, Output
 from simnode.protocol.codec.schema import Shape
 from simnode.protocol.errors import EncodeError
 from simnode.protocol.messages.contracts import ContractKey
+from simnode.protocol.messages.responses import GetResponse
 from simnode.protocol.messages.wire import Fixed, Float, SocketAddress, Unsigned
 
 Write = Callable[[Any, Output], None]
@@ -63,7 +64,11 @@ def writer(shape: Shape) -> Write:
         case schema.Sequence(item) | schema.Pairs(item):
             return _sequence_writer(writer(item))
         case schema.Record(cls, fields):
-            return BY_HAND.get(cls) or _record_writer(tuple((name, writer(field)) for name, field in fields))
+            if cls in BY_HAND:
+                return BY_HAND[cls]
+            field_writers = {name: writer(field) for name, field in fields}
+            make = BY_HAND_OVER_FIELDS.get(cls)
+            return _record_writer(field_writers) if make is None else make(**field_writers)
     return _choice_writer(dict(_variants(shape)))
 
 
@@ -140,9 +145,11 @@ def _sequence_writer(write_item: Write) -> Write:
     return write
 
 
-def _record_writer(field_writers: tuple[tuple[str, Write], ...]) -> Write:
+def _record_writer(field_writers: dict[str, Write]) -> Write:
+    writers = tuple(field_writers.items())
+
     def write(value: Any, output: Output) -> None:
-        for name, write_field in field_writers:
+        for name, write_field in writers:
             write_field(getattr(value, name), output)
 
     return write
@@ -157,7 +164,25 @@ def _write_contract_key(value: ContractKey, output: Output) -> None:
     output.small += (value.instance, value.code)
 
 
+_NONE_AND_LENGTH: Final = struct.Struct("<BQ")
+
+
+def _get_response_writer(*, key: Write, contract: Write, state: Write) -> Write:
+    def write(value: GetResponse, output: Output) -> None:
+        key(value.key, output)
+        view = value.state.view
+        size = len(view)
+        if value.contract is None and size <= JOINED_BYTES:
+            output.small += (_NONE_AND_LENGTH.pack(0, size), view)
+        else:
+            contract(value.contract, output)
+            state(value.state, output)
+
+    return write
+
+
 BY_HAND: Final[dict[type[Any], Write]] = {ContractKey: _write_contract_key}
+BY_HAND_OVER_FIELDS: Final[dict[type[Any], Callable[..., Write]]] = {GetResponse: _get_response_writer}
 
 # --------------------------------------------------------------------------------------------------
 

@@ -25,4 +25,6 @@ class Output:
 
     def rope(self) -> Rope:
         """Everything written."""
+        if not self._parts:
+            return Rope.joined(self.small)
         return Rope((*self._parts, b"".join(self.small)))
