@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.link import Link, LinkLost, LinkRefusal
 from simnode.live.settings import NodeSettings
 from simnode.live.store.kept_segments import TOLD_LATER_BYTES
 from simnode.live.store.write_batches import WriteBatches
@@ -38,13 +38,17 @@ async def turn(times: int = 1) -> None:
         await asyncio.sleep(0)
 
 
-class FakeLink:
+class FakeLink(Link):
     """A handler's end: hands out call ids and remembers what came back, and in how many writes."""
 
     def __init__(self) -> None:
         self.call_id = 0
         self.queued: list[tuple[int, Any]] = []
         self.writes: list[list[tuple[int, Any]]] = []
+        self.told: list[tuple[Any, ...]] = []
+
+    def cast(self, *message: Any) -> None:
+        self.told.append(message)
 
     def answer(self, call_id: int, result: Any) -> None:
         self.queued.append((call_id, result))
@@ -131,7 +135,7 @@ class Store:
     def write(self, method: str, *args: Any, link: FakeLink | None = None) -> int:
         link = link or self.link
         link.call_id += 1
-        self.batches.add(link, method, list(args))  # type: ignore[arg-type]
+        self.batches.add(link, method, list(args))
         return link.call_id
 
     def put(self, number: int, state: Any, *, code: Any = b"code", subscribe: bool = False) -> int:
@@ -365,25 +369,37 @@ async def test_segments_of_writes_are_wanted_until_they_are_answered(store: Stor
 @pytest.mark.parametrize("where", [0, LARGE // 2, LARGE - 1])
 async def test_large_state_that_differs_anywhere_is_another(store: Store, where: int) -> None:
     """Only its ends are compared at first."""
-    store.put(0, store.large())
+    store.put(0, store.large(), subscribe=True)
     content = bytearray(b"x" * LARGE)
     content[where] ^= 1
     await store.settled()
     store.put(0, [store.service.segment(bytes(content)), 0, LARGE])
     await store.settled()
     assert store.state(0)[0] == 2
+    assert store.link.told == [("changed", key(0), 2, None)]
 
 
 async def test_state_that_changes_nothing_is_not_told_and_keeps_its_version(store: Store) -> None:
     for state in (store.large(), store.large()):
-        store.put(0, state)
+        store.put(0, state, subscribe=store.subscribers.total == 0)
         await store.settled()
     small = [store.service.segment(b"....small..."), 4, 9]
     for payload in (b"small", b"small", small, small):
         store.put(1, payload)
         await store.settled()
     assert [result[:2] for _, result in store.link.answers[1:]] == [[1, None]] * 5
+    assert store.link.told == []
     assert len(store.service.stored()) == 1
+
+
+async def test_large_state_that_nobody_hears_of_is_not_compared(store: Store) -> None:
+    """It would take reading both."""
+    first, second = store.large(), store.large()
+    for state in (first, second):
+        store.put(0, state)
+        await store.settled()
+    assert store.state(0) == (2, (SegmentRef(*second),))
+    assert store.service.retired() == [first[0]]
 
 
 async def test_code_that_two_new_contracts_bring_at_once_is_kept_once(store: Store) -> None:

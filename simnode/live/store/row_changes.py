@@ -13,7 +13,7 @@ from typing import Any
 from blake3 import blake3
 
 from simnode.live.link import Link, LinkRefusal
-from simnode.live.payloads import Payload, payload_nbytes
+from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
 from simnode.live.store.placing import Placer, as_payloads
 from simnode.live.store_codes import MISSING
 from simnode.node.runtime import check_state_size
@@ -200,8 +200,13 @@ class RowChanges:
         return [row.version, adopted, summary]
 
     async def _replaced(self, write: Write, current: ContractRow, parts: list[Payload]) -> tuple[Extents, str | None]:
-        """Another state: its extents (the current ones, if nothing changed) and the segment it came in, if kept."""
-        if len(parts) == 1 and await self._placer.holds(current.state, parts[0]):
+        """Another state: its extents (the current ones, if nothing changed) and the segment it came in, if kept.
+
+        Whether a large state changes anything is for subscribers only to know: finding out reads it, and the old one.
+        """
+        first, *more = parts
+        matters = payload_nbytes(first) <= INLINE_BYTES or self._subscribers.count_of(current.instance)
+        if matters and not more and await self._placer.holds(current.state, first):
             return current.state, None
         return await self._placer.place(parts, write.new_segments)
 
