@@ -4,10 +4,13 @@ It moves no payload byte: handlers write into the segments it names. It never qu
 grants or refuses without waiting for another to end, so that an admitted message can always finish.
 
 A lease whose owner is dead, or does not know whether the store has it, is freed once the store has
-said that no write refers to it (`holds`), after which it never accepts one that does.
+said that no write refers to it (`holds`), after which it never accepts one that does. A store may
+die before it has told what it kept and what it retired: rows say the one, the other is what is left
+when every handler has said which leases are its own (`claim`).
 
-Link methods. Handlers: `hello(owner)` and `adopt(names)` casts, `lease(nbytes)`, `grow(name, nbytes)`,
-casts `release(name)` and `doubt(name)`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
+Link methods. Handlers: `hello(owner)` and `adopt(names)` of all their leases, casts, `lease(nbytes)`,
+`grow(name, nbytes)`, casts `release(name)` and `doubt(name)`; they are told to `claim()`, which
+`adopt` answers, and to `relieve()`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
 `lease(nbytes)`, casts `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is
 asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
 """
@@ -121,8 +124,7 @@ class ReassemblyService:
                     link.peer = owner
                     self._dead.discard(owner)
                 case "adopt", [names]:
-                    self._claims.append((link.peer, names))
-                    self._settle_claims()
+                    self._claimed(link.peer, names)
                 case "store_hello", [names]:
                     return self._welcome_store(link, names)
                 case _:
@@ -183,6 +185,14 @@ class ReassemblyService:
             logger.info("segment %s was released by its handler and is the store's", name)
         self._note()
 
+    def _claimed(self, owner: str, names: list[str]) -> None:
+        """These are all the leases of a handler."""
+        assert self._pool is not None
+        for name in set(self._pool.leases_of(owner)).difference(names):
+            self._doubt(name)
+        self._claims.append((owner, names))
+        self._settle_claims()
+
     def _settle_claims(self) -> None:
         """Leases that outlived this service's restart, and that no row refers to by now, are their handlers' again."""
         assert self._pool is not None
@@ -212,6 +222,9 @@ class ReassemblyService:
             if name not in referenced:  # told us, and died before its row was committed
                 self._pool.retire(name)
         self._settle_claims()
+        for other in self._server.links:
+            if other.peer not in (None, STORE):  # who has not said who it is will claim by itself
+                other.cast("claim")
         return missing
 
     # ---- deaths ------------------------------------------------------------------------------

@@ -189,8 +189,9 @@ class SegmentFile:
         return True
 
     def unlock(self) -> None:
-        """Let go of whichever lock this object holds."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        """Let go of whichever lock this object holds; a closed one holds none, once its mappings are gone."""
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def is_named(self) -> bool:
         """Whether `name` still means this very file."""

@@ -25,7 +25,7 @@ from simnode.protocol.messages.responses import (
 from simnode.storage.index import Index
 from simnode.storage.rows import ContractRow
 from tests.chaos.conftest import RESTART_TIMEOUT_S, kill, wait_for_writes, without_supervisor
-from tests.support.live_node import LiveNode
+from tests.support.live_node import LiveNode, wait_until
 from tests.support.vectors import counting_bytes
 from tests.support.wire import FrameClient, get_of, put_of
 
@@ -101,6 +101,25 @@ def test_every_put_that_was_answered_is_there_and_every_other_got_an_error(
         # and what was refused may be asked for once more
         for request in requests[-20:]:
             assert client.ask(request) == PutResponse(key=request.contract.key)
+
+
+def test_states_that_replaced_each_other_leave_nothing_behind(node: LiveNode, unique: Unique) -> None:
+    """The store dies before it has told what it kept, and what it replaced since."""
+    params = [unique() for _ in range(3)]
+    requests = [put_of(b"%d " % number + counting_bytes(300_000), params=params[number % 3]) for number in range(60)]
+    with FrameClient(node.url) as client:
+        pid = node.pid_of(STORE)
+        for request in requests[:8]:
+            assert client.ask(request) == PutResponse(key=request.contract.key)
+        node.kill(STORE)
+        for request in requests[8:]:
+            assert client.ask(request) in (PutResponse(key=request.contract.key), Err(NodeUnavailable()))
+        node.wait_for_another(STORE, pid)
+        wait_for_writes(client)
+        wait_until("nothing is in flight", lambda: node.metric("simnode_reserved_bytes") == 0, timeout_s=5)
+        for first in requests[:3]:
+            sent = [request.state for request in requests if request.contract.key == first.contract.key]
+            assert client.got(first.contract.key).state in sent
 
 
 def test_subscriptions_outlive_the_store(node: LiveNode, unique: Unique) -> None:

@@ -38,6 +38,8 @@ class Peer:
         self.heard: list[str] = []
         #: what it says it holds
         self.holds: list[str] = []
+        #: what it says are its leases
+        self.leases: list[str] = []
         self._greeting = greeting
         self._about = about
         self.link = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet)
@@ -46,6 +48,8 @@ class Peer:
         self.heard.append(method)
         if method == "holds":
             return [name for name in args[0] if name in self.holds]
+        if method == "claim":
+            link.cast("adopt", self.leases)
         return None
 
     def _greet(self, link: Link) -> None:
@@ -60,8 +64,10 @@ class Peer:
         return self
 
     async def lease(self, nbytes: int = MIB) -> str:
+        name: str
         name, _ = await self.link.call("lease", nbytes)
-        return str(name)
+        self.leases.append(name)
+        return name
 
 
 class World:
@@ -97,6 +103,12 @@ class World:
     async def gone(self, peer: Peer) -> None:
         self._peers.remove(peer)
         await peer.link.close()
+
+    async def died(self, peer: Peer) -> None:
+        """It ends without saying what it still had to say."""
+        assert peer.link.link is not None
+        peer.link.link._outgoing.clear()
+        await self.gone(peer)
 
     async def end(self) -> None:
         for peer in list(self._peers):
@@ -207,6 +219,18 @@ async def test_lease_in_doubt_waits_for_a_store(world: World) -> None:
     await eventually(lambda: not world.exists(lost))
     assert world.stored == [committed]
     assert successor.heard == ["holds"]
+
+
+async def test_segment_that_a_dead_store_had_kept_and_retired_and_told_nobody_of(world: World) -> None:
+    """Its handler has forgotten it, because it was answered."""
+    store, handler = await world.store(), await world.handler()
+    replaced, replacing, mine = [await handler.lease() for _ in range(3)]
+    handler.leases = [mine]
+    store.link.cast_later("stored", replaced, 0, MIB, MIB)
+    await world.died(store)
+    await world.store([replacing, 0, MIB])
+    await eventually(lambda: not world.exists(replaced))
+    assert (world.stored, world.exists(mine)) == ([replacing], True)
 
 
 async def test_leases_of_a_store_that_died_may_be_in_rows(world: World) -> None:

@@ -57,7 +57,8 @@ class Backend:
         self._stats = stats
         #: what this process leases, for a reassembly service that starts again
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
-        self._service = LinkClient(settings.socket_path("reassembly"), hear_service, self._greet_service)
+        self._hear_service = hear_service
+        self._service = LinkClient(settings.socket_path("reassembly"), self._heard_service, self._greet_service)
         self.store = LinkClient(settings.socket_path("store"), hear_store, store_up)
 
     async def start(self) -> None:
@@ -127,8 +128,17 @@ class Backend:
             lease.grow(nbytes)
             give(lease)
 
+    def _heard_service(self, link: Link, method: str, args: list[Any]) -> None:
+        if method == "claim":
+            self._claim(link)
+        else:
+            self._hear_service(link, method, args)
+
     def _greet_service(self, link: Link) -> None:
         link.cast("hello", self._owner)
+        self._claim(link)
+
+    def _claim(self, link: Link) -> None:
         link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from simnode.live.handlers.answers import Client, Refusal, refusal_by_store
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.subscribers import Subscribers
-from simnode.live.link import LinkLost, LinkRefusal
+from simnode.live.link import LinkError, LinkLost, LinkRefusal
 from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.error_kinds import OperationError, SubscribeError
 
@@ -76,12 +76,16 @@ class ClientSubscriptions:
             code, version = await self._backend.store.call("subscribe", contract)
         except (LinkLost, LinkRefusal) as error:
             self.refused(contract)
-            refusal = refusal_by_store(error, contract)
-            if isinstance(refusal.kind, OperationError):
-                raise refused(ContractKey(contract, NO_CODE), refusal.kind.cause) from error
-            raise refusal from error
+            raise _refused_by_store(contract, error) from error
         self.agreed(contract, version)
         return ContractKey(contract, code)
+
+
+def _refused_by_store(contract: bytes, error: LinkError) -> Refusal:
+    refusal = refusal_by_store(error, contract)
+    if isinstance(refusal.kind, OperationError):
+        return refused(ContractKey(contract, NO_CODE), refusal.kind.cause)
+    return refusal
 
 
 def refused(key: ContractKey, cause: str) -> Refusal:

@@ -112,14 +112,14 @@ class Writes:
                 self._subscriptions.refused(key.instance)
             refusal = refusal_by_store(error, key.instance)
             if isinstance(refusal.kind, OperationError):
-                raise Refusal(PutError(key=key, cause=refusal.kind.cause))
-            raise refusal
+                refusal = Refusal(PutError(key=key, cause=refusal.kind.cause))
+            return refusal.answer()
         version, adopted, subscribed, why_not = result
         _settle(request.state, adopted)
         if subscribe:
             if not subscribed:
                 self._subscriptions.refused(key.instance)
-                raise refused(key, why_not)
+                return refused(key, why_not).answer()
             self._subscriptions.agreed(key.instance, version)
         self._client.flush_late(key.instance)
         return Answer(PutResponse(key=key))
@@ -159,10 +159,10 @@ class Writes:
             _doubt(merge.parts[0], error)
             refusal = refusal_by_store(error, key.instance)
             if isinstance(refusal.kind, MissingContract):
-                raise Refusal(UpdateError(key=key, cause="contract not found"))
-            if isinstance(refusal.kind, OperationError):
-                raise Refusal(UpdateError(key=key, cause=refusal.kind.cause))
-            raise refusal
+                refusal = Refusal(UpdateError(key=key, cause="contract not found"))
+            elif isinstance(refusal.kind, OperationError):
+                refusal = Refusal(UpdateError(key=key, cause=refusal.kind.cause))
+            return refusal.answer()
         _, adopted, summary = result
         _settle(merge.parts[0], adopted)
         self._client.flush_late(key.instance)
@@ -180,8 +180,6 @@ class Writes:
         """The store has answered, or is gone."""
         try:
             answer = make(result, error)
-        except Refusal as refusal:
-            answer = refusal.answer()
         except Exception:  # a bug of ours costs this request, not the link to the store
             logger.exception("the answer to a write failed")
             answer = Answer(Err(Unhandled(cause="internal error of the node")), "error")

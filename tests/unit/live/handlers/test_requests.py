@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from simnode.live.handlers.requests import Requests
+from simnode.live.link import LinkError, LinkLost, LinkRefusal
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
@@ -61,15 +65,28 @@ class World:
             max_subscriptions=1,
         )
 
-    def receive(self, request: Put) -> None:
+    def receive(self, request: Put, *, origin: object = None) -> None:
         connection = self.client.connection
-        connection.receive_message(Blob(bytes(connection.codec.encode_request(request))), 0.0)
+        message = Blob(bytes(connection.codec.encode_request(request)), origin=origin)
+        connection.receive_message(message, 0.0)
         self.requests.begin(connection.next_event())
+
+
+class Room:
+    """What a message lies in; its memory is free when nobody refers to it any more."""
 
 
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What only the collector of cycles would find stays."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_failure_while_a_client_is_answered_costs_that_client_and_not_the_link_to_the_store(world: World) -> None:
@@ -91,6 +108,22 @@ def test_writes_of_one_contract_go_to_the_store_one_after_the_other(world: World
     world.asked[2][2](STORED, None)
     assert world.client.answers == [PutResponse(key=one.contract.key)] * 2
     assert world.requests.in_hand == 1
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(
+    "error",
+    [None, LinkLost("gone", may_have_heard=True), LinkRefusal("full", "too much"), LinkRefusal("lost", "is gone")],
+)
+def test_room_of_a_message_is_free_as_soon_as_it_is_answered(world: World, error: LinkError | None) -> None:
+    """A refusal that its own frames refer to used to keep it until the collector came by."""
+    room = Room()
+    is_there = weakref.ref(room)
+    world.receive(put_of(b"state"), origin=room)
+    del room
+    world.asked.pop()[2](None if error else STORED, error)
+    assert len(world.client.answers) == 1
+    assert is_there() is None
 
 
 def test_answer_to_a_client_that_is_gone_is_dropped(world: World) -> None:
