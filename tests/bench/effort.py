@@ -39,7 +39,7 @@ class Effort:
         return transfers // (4 if server in SLOW else 1)
 
 
-FULL = Effort(rounds=5, seconds=1.0, transfers={1: 200, 8: 30, 50: 8}, counted_transfers=20, updates=6)
+FULL = Effort(rounds=5, seconds=1.0, transfers={1: 200, 8: 30, 50: 8}, counted_transfers=20, updates=3)
 
 QUICK = Effort(
     rounds=1,

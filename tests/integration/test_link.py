@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,7 @@ import msgpack
 import pytest
 
 from simnode.live.link import LATER, MAX_LINK_MESSAGE_BYTES, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
-
-TIMEOUT_S = 5.0
-
-
-async def eventually(is_true: Callable[[], object]) -> None:
-    """Lets the event loop turn until something has happened."""
-    async with asyncio.timeout(TIMEOUT_S):
-        for _ in itertools.count():
-            if is_true():
-                return
-            await asyncio.sleep(0)
+from tests.support.eventually import TIMEOUT_S, eventually
 
 
 class Service:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,9 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.protocol.limits import MIB
+from tests.support.eventually import eventually
 
 BUDGET = 4 * MIB
-TIMEOUT_S = 5.0
-
-
-async def eventually(is_true: Callable[[], object]) -> None:
-    """Lets the event loop turn until something has happened."""
-    async with asyncio.timeout(TIMEOUT_S):
-        for _ in itertools.count():
-            if is_true():
-                return
-            await asyncio.sleep(0)
 
 
 class Peer:

@@ -1,8 +1,8 @@
 """The segments that rows refer to. Enters: ranges of them. Leaves: word to the reassembly service. Next: `placing.py`.
 
-The store decides alone what is kept, and tells the service, which hears it in order: `stored` of a
-segment before its row is committed, `retire` after the row is gone. Nobody waits for it, so a large
-PUT costs no round trip to the service. That is safe because the service asks before it frees a
+The store decides alone what is kept, and tells the service in the order in which it happens:
+`stored` of what a write keeps, `retire` of what no row refers to any more. Nobody waits for it, so a
+large PUT costs no round trip to the service. That is safe because the service asks before it frees a
 segment whose owner is dead or in doubt (`holds`): one that no write refers to by then is *denied*
 for good, so a write that comes too late is refused instead of being given bytes that are somebody
 else's by now.

@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--encodings", default="native,msgpack")
     parser.add_argument("--state-bytes", type=int, default=1 << 20)
     parser.add_argument("--updates", type=int, default=3, help="in each phase")
-    parser.add_argument("--phases", type=int, default=4, help="pairs of: all read, one does not")
+    parser.add_argument("--phases", type=int, default=8, help="pairs of: all read, one does not")
     options = parser.parse_args()
 
     encodings = [Encoding(name) for name in options.encodings.split(",")]
