@@ -61,9 +61,11 @@ class Lease:
         except RuntimeError:  # the process ends
             end()
 
-    def grow(self, nbytes: int) -> None:
-        """The service has made the segment that long: there is room for so many bytes now."""
+    def grown(self, name: str, nbytes: int) -> Lease:
+        """The same lease, when the service has made its segment `nbytes` long."""
+        assert name == self.name
         self._segment.grow(nbytes)
+        return self
 
     # ---- reassembly.Sink ---------------------------------------------------------------------
 

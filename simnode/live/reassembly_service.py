@@ -169,7 +169,7 @@ class ReassemblyService:
         return LinkRefusal(NO_ROOM, str(error))
 
     def _doubt(self, name: str) -> None:
-        """A handler lost sight of the store, which may have the segment or not."""
+        """Its owner cannot say whether the store has it."""
         assert self._pool is not None
         with contextlib.suppress(UnknownSegment):  # it has, and told us
             self._pool.disown(name, IN_DOUBT)
@@ -266,8 +266,11 @@ class ReassemblyService:
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._settling = None
-        if not task.cancelled() and isinstance(task.exception(), LinkLost):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, LinkLost):
             logger.info("the store went away while it was asked what it holds")
+        elif error is not None:  # the next tick tries again
+            logger.error("what nobody claims could not be freed", exc_info=error)
 
     # ---- figures -----------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def segment_refs(*values: Extents) -> list[SegmentRef]:
 
 def segment_names(*values: Extents) -> list[str]:
     """The segments that the extents of `values` refer to, each once, in order."""
-    names = [extent.name for extents in values for extent in extents if type(extent) is SegmentRef]
+    names = [ref.name for ref in segment_refs(*values)]
     return list(dict.fromkeys(names)) if len(names) > 1 else names
 
 

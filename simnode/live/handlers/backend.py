@@ -79,11 +79,11 @@ class Backend:
 
     def lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
-        self._service.ask("lease", (nbytes,), partial(self._leased, nbytes, give))
+        self._service.ask("lease", (nbytes,), partial(_reserved, nbytes, self._open, give))
 
     def grow(self, lease: Lease, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for more room behind what is in a lease; `give` gets that lease, or a `SinkRefused` with the reason."""
-        self._service.ask("grow", (lease.name, nbytes), partial(self._grown, lease, nbytes, give))
+        self._service.ask("grow", (lease.name, nbytes), partial(_reserved, nbytes, lease.grown, give))
 
     def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
         """The contract's newest state, to be released; `delta` counts if that is of `version`."""
@@ -96,37 +96,10 @@ class Backend:
             return None
         return Notice(stored, delta if stored.version == version else None, self._stats.notifications_encoded)
 
-    def _leased(
-        self,
-        nbytes: int,
-        give: Callable[[Lease | SinkRefused], None],
-        result: Any,
-        error: LinkError | None,
-    ) -> None:
-        if error is not None:
-            give(_no_room(nbytes, error))
-            return
-        try:
-            room = Lease(Segment.open(self._settings.segments_dir, result[0], writable=True), self._service)
-        except SegmentGone as gone:
-            give(_no_room(nbytes, gone))
-        else:
-            self._leases.add(room)
-            give(room)
-
-    def _grown(
-        self,
-        lease: Lease,
-        nbytes: int,
-        give: Callable[[Lease | SinkRefused], None],
-        result: Any,
-        error: LinkError | None,
-    ) -> None:
-        if error is not None:
-            give(_no_room(nbytes, error))
-        else:
-            lease.grow(nbytes)
-            give(lease)
+    def _open(self, name: str, nbytes: int) -> Lease:
+        lease = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service)
+        self._leases.add(lease)
+        return lease
 
     def _heard_service(self, link: Link, method: str, args: list[Any]) -> None:
         if method == "claim":
@@ -140,6 +113,25 @@ class Backend:
 
     def _claim(self, link: Link) -> None:
         link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
+
+
+def _reserved(
+    nbytes: int,
+    take: Callable[[str, int], Lease],
+    give: Callable[[Lease | SinkRefused], None],
+    result: Any,
+    error: LinkError | None,
+) -> None:
+    """The service has answered: `take` makes a lease of the name and the length of the segment that it granted."""
+    room: Lease | SinkRefused
+    if error is not None:
+        room = _no_room(nbytes, error)
+    else:
+        try:
+            room = take(*result)
+        except SegmentGone as gone:
+            room = _no_room(nbytes, gone)
+    give(room)
 
 
 def _no_room(nbytes: int, error: Exception) -> SinkRefused:
