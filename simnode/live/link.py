@@ -153,6 +153,11 @@ class Link(asyncio.BufferedProtocol):
             assert self._transport is not None
             self._transport.write(b"".join(outgoing))
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that were sent and that the other process has not taken."""
+        return 0 if self._transport is None or self.is_lost else self._transport.get_write_buffer_size()
+
     def close(self) -> None:
         """Ends the connection once what was sent is out."""
         if self._transport is not None:
@@ -343,6 +348,11 @@ class LinkClient:
         """As `Link.cast_later`; nothing when the other side is away."""
         if self.link is not None:
             self.link.cast_later(method, *args)
+
+    @property
+    def queued_bytes(self) -> int:
+        """As `Link.queued_bytes`."""
+        return 0 if self.link is None else self.link.queued_bytes
 
     def flush(self) -> None:
         """As `Link.flush`."""

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 from simnode.live.link import LinkClient
+from simnode.live.pulse import Pulse
+from simnode.node.ledger import Account, Kind
 from simnode.protocol.blob import Blob, Buffer
 from simnode.storage.segments import Segment
 
@@ -26,13 +28,17 @@ class Lease:
     Args:
         segment: open for writing.
         service: the link to whoever leased it.
+        account: of the connection whose message it is for.
     """
 
-    __slots__ = ("__weakref__", "_farewell", "_segment", "_service")
+    __slots__ = ("__weakref__", "_account", "_farewell", "_kind", "_segment", "_service")
 
-    def __init__(self, segment: Segment, service: LinkClient) -> None:
+    def __init__(self, segment: Segment, service: LinkClient, account: Account) -> None:
         self._segment = segment
         self._service = service
+        self._account = account
+        self._kind = Kind.LEASE
+        account.hold(Kind.LEASE, segment.nbytes, Pulse.now(), key=segment.name)
         #: what the service is told in the end
         self._farewell: str | None = "release"
 
@@ -49,12 +55,14 @@ class Lease:
     def hand_over(self) -> None:
         """The store has it now: it is not ours to give back."""
         self._farewell = None
+        self._account.hold(self._kind, 0, Pulse.now(), key=self.name)
 
     def doubt(self) -> None:
         """The store was told of it and is gone: whether a row refers to it, its successor will say."""
         self._farewell = "doubt"
 
     def __del__(self) -> None:
+        self._account.hold(self._kind, 0, Pulse.now(), key=self.name)
         end = partial(_end_lease, self._segment, self._service, self._farewell)
         try:  # later in this turn: nobody waits for it, and to unmap a message takes a while
             asyncio.get_running_loop().call_soon(end)
@@ -65,6 +73,7 @@ class Lease:
         """The same lease, when the service has made its segment `nbytes` long."""
         assert name == self.name
         self._segment.grow(nbytes)
+        self._account.hold(self._kind, self._segment.nbytes, Pulse.now(), key=name)
         return self
 
     # ---- reassembly.Sink ---------------------------------------------------------------------
@@ -76,6 +85,10 @@ class Lease:
         return self._segment.map[start:stop]
 
     def finish(self, nbytes: int) -> Blob:
+        now_s = Pulse.now()
+        self._account.hold(Kind.LEASE, 0, now_s, key=self.name)
+        self._kind = Kind.STORING
+        self._account.hold(Kind.STORING, self._segment.nbytes, now_s, key=self.name)
         return Blob(self._segment.map[:nbytes].toreadonly(), origin=self)
 
     def discard(self) -> None:

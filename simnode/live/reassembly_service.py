@@ -8,11 +8,14 @@ said that no write refers to it (`holds`), after which it never accepts one that
 die before it has told what it kept and what it retired: rows say the one, the other is what is left
 when every handler has said which leases are its own (`claim`).
 
-Link methods. Handlers: `hello(owner)` and `adopt(names)` of all their leases, casts, `lease(nbytes)`,
-`grow(name, nbytes)`, casts `release(name)` and `doubt(name)`; they are told to `claim()`, which
-`adopt` answers, and to `relieve()`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
-`lease(nbytes)`, casts `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is
-asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
+Link methods of handlers: `hello(owner, granted)`, cast first; `adopt(names)`, cast, of all their leases;
+`lease(nbytes, address)`; `grow(name, nbytes)`; `release(name)` and `doubt(name)`, cast; `grant(nbytes)` of heap, and
+`give_back(nbytes)`, cast. They are told to `claim()`, which `adopt` answers, and to `relieve(segments)`: to end what
+moves most slowly, or the slowest reader of those segments, which only readers hold.
+
+Link methods of the store: `store_hello([[name], [name, start, stop] …])` of what is live; `lease(nbytes, "")`; and,
+cast, `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`. It is asked `holds(names)`, and `heard()`,
+whose answer comes after all that it has cast.
 """
 
 from __future__ import annotations
@@ -30,9 +33,8 @@ from simnode.live.link import LATER, Link, LinkError, LinkLost, LinkRefusal, Lin
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
-from simnode.storage.accounts import Lease
 from simnode.storage.directory_lock import DirectoryLock
-from simnode.storage.errors import OutOfBudget, OutOfSpace, UnknownSegment
+from simnode.storage.errors import OutOfBudget, OutOfSpace, OverShare, UnknownSegment
 from simnode.storage.pool import SegmentPool
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,15 @@ IN_DOUBT = "in doubt"
 
 NO_ROOM = "no_room"
 UNKNOWN_SEGMENT = "unknown_segment"
+
+LINGERING_SHARE = 0.25
+"""Of the budget: states that only readers hold may take so much before the slowest of the readers is closed."""
+
+RELIEF_INTERVAL_S = 0.1
+"""How long the end of one reader may take before the next one is closed."""
+
+LINGERING_NAMED = 256
+"""Segments that handlers are told of at once, the oldest first."""
 
 ORPHAN_GRACE_S = 5.0
 """After a restart, how long a segment may stay unclaimed by the store and the handlers."""
@@ -66,10 +77,15 @@ class ReassemblyService:
         self._dead: set[str] = set()
         #: leases that handlers claim after a restart, until the store has said what its rows refer to
         self._claims: list[tuple[str, list[str]]] = []
+        #: owner -> heap that it may hold, in bytes
+        self._grants: dict[str, int] = {}
+        self._relieve_readers_at = 0.0
         self._orphans_due_at = 0.0
         self._settling: asyncio.Task[None] | None = None
         self._pulse = Pulse(slab, self._tick)
         self._reserved = slab.peak("simnode_reserved_bytes")
+        self._granted = slab.gauge("simnode_granted_bytes")
+        self._lingering = slab.gauge("simnode_lingering_bytes")
         self._refused = slab.counter("simnode_reservations_refused_total")
         self._segments = {state: slab.gauge("simnode_segments", state=state) for state in ("in_use", "free")}
         self._segment_bytes = {state: slab.gauge("simnode_segment_bytes", state=state) for state in ("in_use", "free")}
@@ -82,6 +98,7 @@ class ReassemblyService:
             self._segments_dir,
             budget_bytes=self._settings.memory_budget_bytes,
             free_limit_bytes=self._settings.free_segments_bytes,
+            address_limit_bytes=int(self._settings.address_share * self._settings.memory_budget_bytes),
         )
         self._pool.rebuild()
         await self._server.start()
@@ -105,10 +122,14 @@ class ReassemblyService:
         assert pool is not None
         try:
             match method, args:
-                case "lease", [nbytes]:
-                    return self._reserve(link, partial(pool.lease, nbytes, link.peer))
+                case "lease", [nbytes, address]:
+                    return self._reserve(link, partial(self._lease, nbytes, link.peer, address))
                 case "grow", [name, nbytes]:
-                    return self._reserve(link, partial(pool.grow, name, nbytes))
+                    return self._reserve(link, partial(self._grow, name, nbytes))
+                case "grant", [nbytes]:
+                    return self._reserve(link, partial(self._grant_heap, link.peer, nbytes))
+                case "give_back", [nbytes]:
+                    self._grant_heap(link.peer, -nbytes)
                 case "release", [name]:
                     self._release(name)
                 case "doubt", [name]:
@@ -120,9 +141,14 @@ class ReassemblyService:
                     self._note()
                 case "retire", [name]:
                     pool.retire(name)
-                case "hello", [owner]:
+                    self._relieve_readers()
+                case "hello", [owner, granted]:
                     link.peer = owner
                     self._dead.discard(owner)
+                    self._end_grant(owner)
+                    # it holds that much already, whatever this service can promise
+                    self._grants[owner] = granted
+                    pool.granted_bytes += granted
                 case "adopt", [names]:
                     self._claimed(link.peer, names)
                 case "store_hello", [names]:
@@ -133,7 +159,26 @@ class ReassemblyService:
             raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
         return None
 
-    def _reserve(self, link: Link, reserve: Callable[[], Lease]) -> Any:
+    def _lease(self, nbytes: int, owner: str, address: str) -> list[Any]:
+        assert self._pool is not None
+        lease = self._pool.lease(nbytes, owner, address)
+        return [lease.name, lease.nbytes]
+
+    def _grow(self, name: str, nbytes: int) -> list[Any]:
+        assert self._pool is not None
+        lease = self._pool.grow(name, nbytes)
+        return [lease.name, lease.nbytes]
+
+    def _grant_heap(self, owner: str, nbytes: int) -> None:
+        assert self._pool is not None
+        self._pool.grant(nbytes)
+        self._grants[owner] = self._grants.get(owner, 0) + nbytes
+
+    def _end_grant(self, owner: str) -> None:
+        assert self._pool is not None
+        self._pool.granted_bytes -= self._grants.pop(owner, 0)
+
+    def _reserve(self, link: Link, reserve: Callable[[], Any]) -> Any:
         """Grants room, or refuses it once all is heard that the store has to tell: it may have ended other leases."""
         try:
             return self._grant(reserve)
@@ -144,7 +189,7 @@ class ReassemblyService:
         return LATER
 
     def _reserve_after_all(
-        self, link: Link, call_id: int, reserve: Callable[[], Lease], _: Any, error: LinkError | None
+        self, link: Link, call_id: int, reserve: Callable[[], Any], _: Any, error: LinkError | None
     ) -> None:
         if link.is_lost:
             return
@@ -156,17 +201,37 @@ class ReassemblyService:
             link.refuse(call_id, LinkRefusal(UNKNOWN_SEGMENT, str(unknown)))
         link.flush()
 
-    def _grant(self, reserve: Callable[[], Lease]) -> list[Any]:
-        lease = reserve()
+    def _grant(self, reserve: Callable[[], Any]) -> Any:
+        granted = reserve()
         self._note()
-        return [lease.name, lease.nbytes]
+        return granted
 
     def _refusal(self, error: OutOfBudget | OutOfSpace) -> LinkRefusal:
         self._refused.inc()
-        for other in self._server.links:  # under pressure the slowest streams go first
-            if other is not self._store:
-                other.cast("relieve")
+        if not isinstance(error, OverShare):  # one host's share is none of the others' business
+            self._relieve()
         return LinkRefusal(NO_ROOM, str(error))
+
+    def _relieve_readers(self) -> None:
+        """Closes the slowest reader of what is not current any more, if such states take too much of the budget."""
+        assert self._pool is not None
+        now_s = self._pulse.now()
+        if self._has_much_lingering and now_s >= self._relieve_readers_at:
+            self._relieve_readers_at = now_s + RELIEF_INTERVAL_S
+            self._relieve()
+
+    @property
+    def _has_much_lingering(self) -> bool:
+        assert self._pool is not None
+        return self._pool.lingering_bytes > LINGERING_SHARE * self._pool.budget_bytes
+
+    def _relieve(self) -> None:
+        """Under pressure the slowest goes first: a reader of what is not current any more, else what moves slowly."""
+        assert self._pool is not None
+        lingering = self._pool.lingering_names[:LINGERING_NAMED] if self._has_much_lingering else []
+        for other in self._server.links:
+            if other is not self._store:
+                other.cast("relieve", lingering)
 
     def _doubt(self, name: str) -> None:
         """Its owner cannot say whether the store has it."""
@@ -236,6 +301,7 @@ class ReassemblyService:
         if link.peer is None:
             return
         if link.peer != STORE:
+            self._end_grant(link.peer)
             self._dead.add(link.peer)
             self._settle_soon()
             return
@@ -277,6 +343,7 @@ class ReassemblyService:
     def _tick(self, now_s: float) -> None:
         assert self._pool is not None
         self._pool.tidy()
+        self._relieve_readers()
         self._settle_soon()
         self._note()
         figures = self._pool.figures()
@@ -290,3 +357,5 @@ class ReassemblyService:
     def _note(self) -> None:
         assert self._pool is not None
         self._reserved.set(self._pool.reserved_bytes, self._pulse.now())
+        self._granted.set(self._pool.granted_bytes)
+        self._lingering.set(self._pool.lingering_bytes)

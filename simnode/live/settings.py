@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simnode.live.sockets.handshake import LOOPBACK_HOSTS, AccessRules
+from simnode.node.ledger import Shares
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
 
@@ -24,7 +25,10 @@ class NodeSettings:
         port: to listen on; 0 takes any.
         handlers: ConnectionHandler processes.
         connections_per_handler: connections that one of them takes.
-        memory_budget_bytes: reserved for messages in flight, all together.
+        memory_budget_bytes: for all that peers make the node hold beside what is stored: messages in flight, what the
+            handlers hold in their heap for clients, and states that only readers still hold.
+        shares: of that, what one connection may have, and how fast it must use it.
+        address_share: of that, the part that the leases of one remote address may take, from 0 to 1.
         store_limit_bytes: segments stored, all together.
         free_segments_bytes: recycled segments kept for the next message.
         always_chunk: chunk large responses whether or not the client asked for it.
@@ -53,6 +57,8 @@ class NodeSettings:
     tokens: frozenset[str] = frozenset()
     json_logs: bool = False
     limits: Limits = field(default_factory=Limits)
+    shares: Shares = field(default_factory=Shares)
+    address_share: float = 0.75
     caps: SubscriptionCaps = field(default_factory=SubscriptionCaps)
 
     segments_dir: Path = field(init=False, compare=False)

@@ -7,6 +7,7 @@ keep to https://prometheus.io/docs/practices/naming/; a label is a closed set, n
 from __future__ import annotations
 
 from simnode.metrics.model import Kind, Label, Metric, Per, Role, Source
+from simnode.node.ledger import Kind as Held
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.errors import ReassemblyErrorKind
 
@@ -58,10 +59,12 @@ CLOSE_REASON = Label(
         "too_big",  # a message over the limit: 1009
         "unauthorized",  # 4401
         "stalled",  # the peer did not take bytes that were due to it
+        "too_slow",  # it held memory that others needed, or moved at less than the minimum rate
         "drained",  # the node is going away: 1001
         "internal_error",  # 1011
     ),
 )
+HELD_KIND = Label("kind", tuple(kind.value for kind in Held))
 SEGMENT_STATE = Label("state", ("in_use", "free"))
 NOTIFICATION_OUTCOME = Label("outcome", ("sent", "coalesced"))
 COMMIT_OUTCOME = Label("outcome", ("ok", "error"))
@@ -158,6 +161,32 @@ MEMORY: tuple[Metric, ...] = (
         source=Source.EXPORTER,
     ),
     Metric(
+        name="simnode_held_bytes",
+        kind=Kind.PEAK,
+        help="Bytes that clients make one process hold, as its ledger has them. lease: segments of unfinished "
+        "messages; storing: segments of requests under way; message: unfinished messages in the heap; "
+        "request: requests that wait; answer: answers due in the heap; version: mapped states that answers due refer "
+        "to; link: on the way to another process. A connection that holds under 32 KiB is counted twice a second.",
+        unit="bytes",
+        per=Per.PROCESS,
+        roles=HANDLER,
+        labels=(HELD_KIND,),
+    ),
+    Metric(
+        name="simnode_granted_bytes",
+        kind=Kind.GAUGE,
+        help="Bytes of the node's budget that its handlers may hold in their heap.",
+        unit="bytes",
+        roles=REASSEMBLY,
+    ),
+    Metric(
+        name="simnode_lingering_bytes",
+        kind=Kind.GAUGE,
+        help="Bytes of states that were replaced and that only readers hold. They count against the node's budget.",
+        unit="bytes",
+        roles=REASSEMBLY,
+    ),
+    Metric(
         name="simnode_reserved_bytes",
         kind=Kind.PEAK,
         help="Bytes reserved for messages in flight, before they arrive. Stored bytes do not count.",
@@ -168,7 +197,7 @@ MEMORY: tuple[Metric, ...] = (
     Metric(
         name="simnode_memory_budget_bytes",
         kind=Kind.GAUGE,
-        help="Bytes that the node may reserve for messages in flight.",
+        help="Bytes that clients may make the node hold beside what is stored: in flight, granted and lingering.",
         unit="bytes",
         roles=REASSEMBLY,
     ),

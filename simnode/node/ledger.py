@@ -10,7 +10,7 @@ Each process that serves peers has a `Ledger`; it works on a grant from the node
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -19,7 +19,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 REQUEST_OVERHEAD_BYTES: Final = 1 * KIB
-"""What a request costs in the heap besides its message: its record, its ticket and its place in line."""
+"""What a request that waits costs in the heap besides its message: its record, its ticket, its place in line."""
 
 
 class Kind(StrEnum):
@@ -27,18 +27,25 @@ class Kind(StrEnum):
 
     LEASE = "lease"
     """Segments leased for incomplete streams and large frames."""
+    STORING = "storing"
+    """Segments of whole messages whose requests are under way."""
     MESSAGE = "message"
     """A message in progress that lies in the heap."""
     REQUEST = "request"
-    """Requests that wait: for another of their contract, for the store, or to be answered."""
+    """Requests that wait: for another of their contract, for the store, or until answers have left."""
     ANSWER = "answer"
-    """Answers and notifications due to the peer that lie in the heap."""
+    """Answers and notifications due to the peer that lie in the heap. A shared one counts for each peer."""
     VERSION = "version"
-    """Mapped states that answers due refer to."""
+    """Mapped states that answers due refer to. A shared one counts for each peer."""
+    LINK = "link"
+    """Bytes queued to another process of the node."""
 
 
-HEAP_KINDS: Final = (Kind.MESSAGE, Kind.REQUEST, Kind.ANSWER)
+HEAP_KINDS: Final = (Kind.MESSAGE, Kind.REQUEST, Kind.ANSWER, Kind.LINK)
 """What counts against a connection's share of the heap, and against the process's grant."""
+
+ENDABLE_KINDS: Final = (Kind.LEASE, Kind.MESSAGE, Kind.ANSWER, Kind.VERSION)
+"""What waits for the peer, so that ending the stream or the connection gives it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,30 +73,39 @@ class Shares:
 
 
 class Holding:
-    """One entry: bytes of one kind that are held for one connection.
+    """One entry: bytes of one kind that are held for one connection. `Account.hold` makes and ends it."""
 
-    Holdings are made by `Account.hold` and `Account.open`, never directly.
-    """
+    __slots__ = (
+        "_mark_at",
+        "_mark_progress",
+        "_start",
+        "account",
+        "key",
+        "kind",
+        "moved_at",
+        "nbytes",
+        "progress",
+        "since",
+    )
 
-    __slots__ = ("_mark_at", "_mark_moved", "account", "key", "kind", "moved_bytes", "nbytes", "since")
-
-    def __init__(self, account: Account, kind: Kind, key: object, now: float) -> None:
+    def __init__(self, account: Account, kind: Kind, key: object, progress: int, now: float) -> None:
         self.account = account
         self.kind = kind
-        #: tells holdings of one kind apart within an account: a stream's id, say
+        #: tells holdings of one kind apart within an account: a segment's name, say
         self.key = key
         #: bytes that are held now
         self.nbytes = 0
         #: when the first of them came, in seconds
         self.since = now
-        #: bytes that came in or went out since then
-        self.moved_bytes = 0
+        #: when bytes last moved
+        self.moved_at = now
+        #: the counter of bytes moved, as it was given last
+        self.progress = self._start = self._mark_progress = progress
         self._mark_at = now
-        self._mark_moved = 0
 
     def rate(self, now: float) -> float:
         """Bytes per second since it began; one younger than a second counts as a second old."""
-        return self.moved_bytes / max(now - self.since, 1.0)
+        return (self.progress - self._start) / max(now - self.since, 1.0)
 
     def is_late(self, now: float, shares: Shares) -> bool:
         """Whether a whole window has passed in which it moved more slowly than the minimum rate.
@@ -99,8 +115,8 @@ class Holding:
         elapsed = now - self._mark_at
         if elapsed < shares.rate_window_s:
             return False
-        moved = self.moved_bytes - self._mark_moved
-        self._mark_at, self._mark_moved = now, self.moved_bytes
+        moved = self.progress - self._mark_progress
+        self._mark_at, self._mark_progress = now, self.progress
         return moved < shares.min_rate(self.kind) * elapsed
 
 
@@ -109,51 +125,61 @@ class Account:
 
     Args:
         ledger: of the process.
+        holder: whose connection it is; the ledger's user finds it again by this.
         address: the peer's, as the share by address goes by; empty where there is none (a unix socket).
     """
 
-    __slots__ = ("_holdings", "_ledger", "address", "heap_bytes")
+    __slots__ = ("_holdings", "_is_closed", "_ledger", "address", "heap_bytes", "holder")
 
-    def __init__(self, ledger: Ledger, address: str) -> None:
+    def __init__(self, ledger: Ledger, holder: object, address: str) -> None:
         self._ledger = ledger
+        self.holder = holder
         self.address = address
         self._holdings: dict[tuple[Kind, object], Holding] = {}
+        self._is_closed = False
         #: always the sum over the holdings of `HEAP_KINDS`
         self.heap_bytes = 0
 
-    def hold(self, kind: Kind, nbytes: int, now: float, *, key: object = None, moved: int = 0) -> None:
+    def hold(self, kind: Kind, nbytes: int, now: float, *, key: object = None, progress: int = 0) -> None:
         """States that the connection holds `nbytes` of this kind now; 0 ends the entry.
 
         Args:
             kind: of the memory.
             nbytes: held now, not the difference to before.
             now: seconds on the caller's monotonic clock.
-            key: tells entries of one kind apart: a stream's id, say.
-            moved: bytes that came in or went out since the last call.
+            key: tells entries of one kind apart: a segment's name, say.
+            progress: a counter of the bytes that moved in or out; it never goes back.
         """
         holding = self._holdings.get((kind, key))
         if holding is None:
             if not nbytes:
                 return
-            holding = self._holdings[kind, key] = Holding(self, kind, key, now)
+            holding = self._holdings[kind, key] = Holding(self, kind, key, progress, now)
+        elif progress > holding.progress:
+            holding.progress, holding.moved_at = progress, now
         change = nbytes - holding.nbytes
-        holding.nbytes = nbytes
-        holding.moved_bytes += moved
-        self._ledger.held_bytes[kind] += change
-        if kind in HEAP_KINDS:
-            self.heap_bytes += change
-            self._ledger.heap_bytes += change
+        if change:
+            holding.nbytes = nbytes
+            self._count(kind, change, now)
         if not nbytes:
             del self._holdings[kind, key]
+            if self._is_closed and not self._holdings:
+                self._ledger.forget(self)
 
-    def close(self) -> None:
-        """Ends every entry: the connection is gone."""
-        for holding in self._holdings.values():
-            self._ledger.held_bytes[holding.kind] -= holding.nbytes
-        self._ledger.heap_bytes -= self.heap_bytes
-        self._holdings.clear()
-        self.heap_bytes = 0
-        self._ledger.forget(self)
+    def moved(self, kind: Kind, progress: int, now: float, *, key: object = None) -> None:
+        """States how far an entry has got, if it is there; the arguments are those of `hold`."""
+        holding = self._holdings.get((kind, key))
+        if holding is not None:
+            self.hold(kind, holding.nbytes, now, key=key, progress=progress)
+
+    def close(self, now: float) -> None:
+        """The connection is gone: what waits for the peer ends; what is under way for it ends by itself."""
+        self._is_closed = True
+        for holding in list(self._holdings.values()):
+            if holding.kind in ENDABLE_KINDS and holding.kind is not Kind.LEASE:
+                self.hold(holding.kind, 0, now, key=holding.key)
+        if not self._holdings:
+            self._ledger.forget(self)
 
     def held(self, kind: Kind) -> int:
         """Bytes of one kind, over all keys."""
@@ -163,10 +189,10 @@ class Account:
         """Its entries, the oldest first."""
         return iter(self._holdings.values())
 
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more may be read from this connection until it holds less."""
-        return self.heap_bytes >= self._ledger.connection_share
+    def _count(self, kind: Kind, change: int, now: float) -> None:
+        if kind in HEAP_KINDS:
+            self.heap_bytes += change
+        self._ledger.count(kind, change, now)
 
 
 class Ledger:
@@ -174,10 +200,12 @@ class Ledger:
 
     Args:
         shares: of each connection.
+        changed: is called with each change: the kind, the difference in bytes, the time. For metrics.
     """
 
-    def __init__(self, shares: Shares) -> None:
+    def __init__(self, shares: Shares, changed: Callable[[Kind, int, float], None] | None = None) -> None:
         self._shares = shares
+        self._changed = changed
         #: in the order in which they were opened
         self._accounts: dict[Account, None] = {}
         #: by kind, over all accounts
@@ -187,15 +215,23 @@ class Ledger:
         #: heap that one connection may hold now, in bytes; less than its share while the node is short of memory
         self.connection_share = shares.connection_heap_bytes
 
-    def open(self, address: str) -> Account:
+    def open(self, holder: object, address: str) -> Account:
         """A connection begins."""
-        account = Account(self, address)
+        account = Account(self, holder, address)
         self._accounts[account] = None
         return account
 
     def forget(self, account: Account) -> None:
-        """Called by `Account.close`."""
+        """An account is closed and holds nothing; called by the account."""
         self._accounts.pop(account, None)
+
+    def count(self, kind: Kind, change: int, now: float) -> None:
+        """An account's entry of this kind has changed by so many bytes; called by the account."""
+        self.held_bytes[kind] += change
+        if kind in HEAP_KINDS:
+            self.heap_bytes += change
+        if self._changed is not None:
+            self._changed(kind, change, now)
 
     def share_out(self, granted_bytes: int) -> None:
         """Sets each connection's share, so that all together stay within what the node granted.
@@ -207,33 +243,36 @@ class Ledger:
             granted_bytes: of heap, to this process.
         """
         share = self._shares.connection_heap_bytes
-        if self.heap_bytes >= granted_bytes:
+        if self.heap_bytes > granted_bytes:
             holders = sum(1 for account in self._accounts if account.heap_bytes)
             share = min(share, granted_bytes // max(holders, 1))
         self.connection_share = share
 
-    def slowest(self, now: float, *, kinds: tuple[Kind, ...] = (Kind.LEASE, Kind.VERSION)) -> Holding | None:
+    def slowest(
+        self, now: float, *, kinds: tuple[Kind, ...] = ENDABLE_KINDS, among: Container[object] | None = None
+    ) -> Holding | None:
         """The entry to end first when memory is short: the one that moved most slowly since it began.
 
         Args:
             now: seconds on the caller's monotonic clock.
-            kinds: among which it is looked for.
+            kinds: of what it is looked for.
+            among: the holders whose entries count; None: all of them.
         """
-        slowest: Holding | None = None
-        for account in self._accounts:
-            for holding in account.holdings():
-                if holding.kind in kinds and (slowest is None or holding.rate(now) < slowest.rate(now)):
-                    slowest = holding
-        return slowest
+        candidates = [
+            holding
+            for holding in self._entries()
+            if holding.kind in kinds and (among is None or holding.account.holder in among)
+        ]
+        return min(candidates, key=lambda holding: holding.rate(now), default=None)
 
     def late(self, now: float) -> list[Holding]:
         """The entries that were slower than the minimum rate for a whole window; each is named once a window."""
-        return [
-            holding
-            for account in self._accounts
-            for holding in account.holdings()
-            if holding.is_late(now, self._shares)
-        ]
+        return [holding for holding in self._entries() if holding.is_late(now, self._shares)]
+
+    def still_since(self, moved_before: float) -> list[Holding]:
+        """The unfinished messages and frames of which nothing has come since then (seconds, as `now`)."""
+        kinds = (Kind.LEASE, Kind.MESSAGE)
+        return [holding for holding in self._entries() if holding.kind in kinds and holding.moved_at <= moved_before]
 
     def check_invariants(self) -> None:
         """Asserts what the attributes promise; for tests."""
@@ -241,3 +280,8 @@ class Ledger:
             assert self.held_bytes[kind] == sum(account.held(kind) for account in self._accounts)
         assert self.heap_bytes == sum(self.held_bytes[kind] for kind in HEAP_KINDS)
         assert self.heap_bytes == sum(account.heap_bytes for account in self._accounts)
+        assert all(holding.nbytes > 0 for holding in self._entries()), "an entry of nothing is no entry"
+
+    def _entries(self) -> Iterator[Holding]:
+        for account in self._accounts:
+            yield from account.holdings()

@@ -305,7 +305,9 @@ class ServerConnection(_Connection):
             message = self.codec.encode_result(Err(OperationError(cause=cause)))
         nbytes = message.nbytes
         if nbytes <= CHUNK_THRESHOLD:
-            return Parcel(messages=iter((message,)), due_bytes=nbytes, token=token)
+            is_mapped = type(result) is GetResponse and result.state.origin is not None
+            held_bytes = 0 if is_mapped else nbytes
+            return Parcel(messages=iter((message,)), due_bytes=nbytes, held_bytes=held_bytes, token=token)
         if not self.streaming:
             framed = self._framing(message, None)
             return Parcel(messages=framed.messages, due_bytes=nbytes, held_bytes=framed.held_bytes, token=token)

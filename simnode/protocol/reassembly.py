@@ -222,21 +222,9 @@ class ReassemblyBuffer:
         self._kill(stream_id, now)
         return ReassemblyError(ReassemblyErrorKind.OUT_OF_BUDGET, reason, stream_id=stream_id, kills_stream=True)
 
-    def slowest_stream(self, now: float) -> tuple[int, float] | None:
-        """Which stream to give up first when room is short, and its speed in bytes per second since it opened.
-
-        By speed and not by silence, or a byte now and then would hold a reservation for ever. A
-        stream less than a second old counts as a second old; one that waits for its first sink does not count.
-        """
-        speeds = [
-            (stream.nbytes / max(now - stream.opened_at, 1.0), stream_id)
-            for stream_id, stream in self._streams.items()
-            if stream.sink is not None
-        ]
-        if not speeds:
-            return None
-        speed, stream_id = min(speeds)
-        return stream_id, speed
+    def bytes_of(self, stream_id: int) -> int:
+        """Payload bytes of an incomplete stream that have come."""
+        return self._streams[stream_id].nbytes
 
     def discard_all(self) -> None:
         """Gives back every sink: the connection is gone."""

@@ -35,6 +35,8 @@ class Entry:
     #: pages that exist, in bytes: `capacity` less `holes`
     held_bytes: int
     owner: str | None = None
+    #: the remote host whose message is in it, while it is in flight; empty: nobody's
+    address: str = ""
     #: of `held_bytes`, what rows refer to
     payload_bytes: int = 0
     #: ranges to allocate again before anybody writes the segment
@@ -100,6 +102,8 @@ class Accounts:
         #: the largest that `held` ever was
         self.peak: Counter[Condition] = Counter()
         self.payload_bytes = 0
+        #: sums over the entries in flight, by remote address
+        self.of_address: Counter[str] = Counter()
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -151,10 +155,19 @@ class Accounts:
         entry.name, entry.key = name, str(name)
         self._entries[entry.key] = entry
 
-    def move(self, entry: Entry, condition: Condition, *, owner: str | None = None, payload_bytes: int = 0) -> None:
+    def move(
+        self,
+        entry: Entry,
+        condition: Condition,
+        *,
+        owner: str | None = None,
+        payload_bytes: int = 0,
+        address: str = "",
+    ) -> None:
         """The segment does something else now."""
         self._count(entry, -1)
         entry.condition, entry.owner, entry.payload_bytes = condition, owner, payload_bytes
+        entry.address = address
         self._count(entry, +1)
 
     def hold(self, entry: Entry, capacity: int, holes: list[tuple[int, int]]) -> None:
@@ -169,6 +182,10 @@ class Accounts:
         self.number[condition] += sign
         self.payload_bytes += sign * entry.payload_bytes
         self.held[condition] += sign * entry.held_bytes
+        if entry.address:
+            self.of_address[entry.address] += sign * entry.held_bytes
+            if not self.of_address[entry.address]:
+                del self.of_address[entry.address]
         if self.held[condition] > self.peak[condition]:
             self.peak[condition] = self.held[condition]
 
@@ -179,12 +196,17 @@ class Accounts:
     def check_invariants(self) -> None:
         """Assert that the sums are those of the entries."""
         held: Counter[Condition] = Counter()
+        of_address: Counter[str] = Counter()
         for name, entry in self._entries.items():
             assert name == entry.key == str(entry.name)
             assert 0 <= entry.payload_bytes <= entry.held_bytes <= entry.capacity, entry
             assert entry.owner is None or entry.condition is Condition.IN_FLIGHT, entry
             assert not entry.holes or entry.condition in (Condition.STORED, Condition.ORPHAN), entry
+            assert not entry.address or entry.condition is Condition.IN_FLIGHT, entry
             held[entry.condition] += entry.held_bytes
+            if entry.address:
+                of_address[entry.address] += entry.held_bytes
+        assert of_address == self.of_address
         for condition in Condition:
             assert held[condition] == self.held[condition] <= self.peak[condition], condition
             assert len(self.names(condition)) == self.number[condition], condition

@@ -2,6 +2,7 @@
 
 StorageError
 ├── OutOfBudget         the node's own limits say no: refuse the message, keep the connection
+│   └── OverShare       so does the share of one remote host
 ├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
 ├── SegmentGone         the name no longer names a segment: look the row up again
 ├── DirectoryInUse      another living process owns it (the operator's fault, or it is about to die)
@@ -21,6 +22,10 @@ class StorageError(Exception):
 
 class OutOfBudget(StorageError):
     """A limit of the node would be passed; the text says which, and by how much."""
+
+
+class OverShare(OutOfBudget):
+    """One remote host would have more of the budget than its share."""
 
 
 class OutOfSpace(StorageError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from simnode.storage.accounts import Accounts, Condition, Entry, Lease, PoolFigures
-from simnode.storage.errors import OutOfBudget, OutOfSpace
+from simnode.storage.errors import OutOfBudget, OutOfSpace, OverShare
 from simnode.storage.free_list import FreeList
 from simnode.storage.names import SegmentName, next_epoch
 from simnode.storage.pages import emptied, empty, filled
@@ -42,6 +42,7 @@ class SegmentPool:
         free_limit_bytes: recycled segments kept for the next lease, all together.
         untrimmed_limit_bytes: pages around what rows refer to that may wait for `tidy`, all together: a segment that
             is retired before that needs no trimming.
+        address_limit_bytes: segments in flight for one remote address, all together; None: as the budget.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class SegmentPool:
         budget_bytes: int,
         free_limit_bytes: int,
         untrimmed_limit_bytes: int = UNTRIMMED_BYTES,
+        address_limit_bytes: int | None = None,
     ) -> None:
         self.directory: Final = directory
         self.budget_bytes: Final = budget_bytes
         self.untrimmed_limit_bytes: Final = untrimmed_limit_bytes
+        self.address_limit_bytes: Final = budget_bytes if address_limit_bytes is None else address_limit_bytes
         self._free: Final = FreeList(free_limit_bytes)
         self._accounts: Final = Accounts()
         self._new_names: Final = SegmentName.sequence(next_epoch(directory))
@@ -64,28 +67,47 @@ class SegmentPool:
         self._untrimmed_bytes = 0
         #: segments without a name, kept open until nobody holds them, so that their memory is accounted for
         self._lingering: list[SegmentFile] = []
+        #: their bytes, as of the last `tidy`, and of those that came since
+        self.lingering_bytes = 0
+        #: heap that processes of the node may hold for their peers: of the same budget
+        self.granted_bytes = 0
         self._happened: Counter[str] = Counter()
         #: what `rebuild` found; the limits may have been larger then
         self._inherited_bytes = 0
 
     # -- in flight --------------------------------------------------------------------------
 
-    def lease(self, nbytes: int, owner: str) -> Lease:
+    def grant(self, nbytes: int) -> None:
+        """Counts heap that a process is going to hold for its peers against the budget; negative: gives it back.
+
+        Raises:
+            OutOfBudget: there is no such room.
+        """
+        if nbytes > 0:
+            self._room_for(nbytes, "")
+        self.granted_bytes += nbytes
+
+    def lease(self, nbytes: int, owner: str, address: str = "") -> Lease:
         """A segment of at least `nbytes` for `owner` to write; it may hold old bytes.
+
+        Args:
+            nbytes: the room.
+            owner: the process that writes it.
+            address: the remote host that it is for, whose share it counts against; empty: nobody's.
 
         Raises:
             OutOfBudget: the node has no such room in flight: refuse the message.
             OutOfSpace: the filesystem has none, not even without the free segments.
         """
         capacity = _capacity_for(nbytes)
-        room = self._room_for(capacity)
+        room = self._room_for(capacity, address)
         recycled = self._free.take(capacity, at_most=room)
         if recycled is None:
             entry = self._create(capacity)
         else:
             entry = self._accounts.entry(recycled, Condition.FREE)
             self._happened["recycled"] += 1
-        self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner)
+        self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner, address=address)
         return Lease(entry.key, entry.capacity)
 
     def grow(self, name: str, nbytes: int) -> Lease:
@@ -98,7 +120,7 @@ class SegmentPool:
         entry = self._accounts.entry(name, Condition.IN_FLIGHT)
         capacity = _capacity_for(nbytes)
         if capacity > entry.capacity:
-            self._room_for(capacity - entry.capacity)
+            self._room_for(capacity - entry.capacity, entry.address)
             file = SegmentFile.open(self.directory, name, writable=True)
             self._with_space(lambda: file.extend(capacity))
             self._accounts.hold(entry, capacity, [])
@@ -126,7 +148,8 @@ class SegmentPool:
         Raises:
             UnknownSegment: not leased.
         """
-        self._accounts.move(self._accounts.entry(name, Condition.IN_FLIGHT), Condition.IN_FLIGHT, owner=owner)
+        entry = self._accounts.entry(name, Condition.IN_FLIGHT)
+        self._accounts.move(entry, Condition.IN_FLIGHT, owner=owner, address=entry.address)
 
     # -- stored -----------------------------------------------------------------------------
 
@@ -175,7 +198,12 @@ class SegmentPool:
             at_most: how many segments it looks at, those first that have waited longest.
         """
         self._trim_waiting(at_most)
-        self._lingering = [file for file in self._lingering if not emptied(file)]
+        self._let_go_of_lingering()
+
+    @property
+    def lingering_names(self) -> list[str]:
+        """The segments that lost their name while somebody held them, by the name that they had; the oldest first."""
+        return [file.name for file in self._lingering]
 
     # -- after a restart --------------------------------------------------------------------
 
@@ -201,6 +229,12 @@ class SegmentPool:
                 Entry(name=name, capacity=status.st_size, condition=Condition.ORPHAN, held_bytes=held, holes=holes)
             )
         self._inherited_bytes = self._accounts.held[Condition.ORPHAN]
+
+    @property
+    def taken_bytes(self) -> int:
+        """What counts against the budget: in flight, unclaimed, granted, and held by nobody but readers."""
+        held = self._accounts.held
+        return held[Condition.IN_FLIGHT] + held[Condition.ORPHAN] + self.granted_bytes + self.lingering_bytes
 
     @property
     def reserved_bytes(self) -> int:
@@ -265,7 +299,7 @@ class SegmentPool:
     # -- looking ----------------------------------------------------------------------------
 
     def figures(self) -> PoolFigures:
-        """Everything there is to show; it costs a system call for each lingering segment."""
+        """Everything there is to show; what lingers is as of the last `tidy`, and what came since."""
         held, number, peak = self._accounts.held, self._accounts.number, self._accounts.peak
         return PoolFigures(
             budget_bytes=self.budget_bytes,
@@ -278,7 +312,7 @@ class SegmentPool:
             untrimmed_bytes=self._untrimmed_bytes,
             free_bytes=held[Condition.FREE],
             orphan_bytes=held[Condition.ORPHAN],
-            lingering_bytes=sum(file.held_bytes() for file in self._lingering),
+            lingering_bytes=self.lingering_bytes,
             leases=number[Condition.IN_FLIGHT],
             stored_segments=number[Condition.STORED],
             free_segments=number[Condition.FREE],
@@ -296,17 +330,25 @@ class SegmentPool:
         assert figures.free_bytes == self._free.nbytes <= self._free.limit_bytes
         assert figures.free_segments == len(self._free)
         assert figures.reserved_bytes + figures.orphan_bytes <= max(self.budget_bytes, self._inherited_bytes)
+        assert self.granted_bytes >= 0
         on_disk = {path.name: path.stat().st_size for path in self.directory.glob("*.seg")}
         assert on_disk == self._accounts.capacities()
 
     # -- the steps --------------------------------------------------------------------------
 
-    def _room_for(self, nbytes: int) -> int:
-        reserved = self._accounts.held[Condition.IN_FLIGHT] + self._accounts.held[Condition.ORPHAN]
-        room = self.budget_bytes - reserved
+    def _room_for(self, nbytes: int, address: str) -> int:
+        if nbytes > self.budget_bytes - self.taken_bytes:
+            self._let_go_of_lingering()
+        taken = self.taken_bytes
+        room = self.budget_bytes - taken
         if nbytes > room:
             self._happened["refused"] += 1
-            raise OutOfBudget(f"{nbytes} bytes wanted, {reserved} of {self.budget_bytes} are in flight")
+            raise OutOfBudget(f"{nbytes} bytes wanted, {taken} of {self.budget_bytes} are taken")
+        if address:
+            theirs = self._accounts.of_address[address]
+            if theirs + nbytes > self.address_limit_bytes:
+                self._happened["refused"] += 1
+                raise OverShare(f"{nbytes} bytes wanted, {theirs} of {self.address_limit_bytes} are yours")
         return room
 
     def _create(self, capacity: int) -> Entry:
@@ -365,7 +407,7 @@ class SegmentPool:
         file = SegmentFile.open(self.directory, name, writable=True)
         if not file.try_lock_exclusive():
             self._unlink(entry, file)
-            self._lingering.append(file)
+            self._linger(file)
         elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
             empty(file)
             self._unlink(entry, file)
@@ -381,8 +423,17 @@ class SegmentPool:
         for name in names:
             file = SegmentFile.open(self.directory, name, writable=True)
             if not emptied(file):
-                self._lingering.append(file)
+                self._linger(file)
             self._unlink(self._accounts.entry(name, Condition.FREE), file)
+
+    def _let_go_of_lingering(self) -> None:
+        """Empties what nobody holds any more."""
+        self._lingering = [file for file in self._lingering if not emptied(file)]
+        self.lingering_bytes = sum(file.held_bytes() for file in self._lingering)
+
+    def _linger(self, file: SegmentFile) -> None:
+        self._lingering.append(file)
+        self.lingering_bytes += file.held_bytes()
 
     def _unlink(self, entry: Entry, file: SegmentFile) -> None:
         file.unlink()

@@ -36,12 +36,19 @@ class StoredState:
     code: list[Blob]
     """Empty unless the code was asked for, as `params` is."""
     _cache: SegmentCache
+    mapped_bytes: int = 0
+    """Bytes that lie in segments, of what was asked for."""
     _held: list[Segment] = field(default_factory=list)
 
     @property
     def state_nbytes(self) -> int:
         """Bytes of the state."""
         return sum(map(len, self.state))
+
+    @property
+    def segment_names(self) -> list[str]:
+        """The segments that are held."""
+        return [segment.name for segment in self._held]
 
     def release(self) -> None:
         """Let the segments go. Idempotent; without effect for what lay in the row itself."""
@@ -120,6 +127,7 @@ class StoredContracts:
             _blobs(row.state, held),
             _blobs(code, held) if with_code else [],
             self._cache,
+            sum(segment.nbytes for segment in held.values()) if held else 0,
             list(held.values()),
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.protocol.limits import MIB
+from simnode.storage.segments import Segment
 from tests.support.eventually import eventually
 
 BUDGET = 4 * MIB
@@ -25,16 +27,22 @@ class Peer:
 
     def __init__(self, settings: NodeSettings, greeting: str, about: Any) -> None:
         self.heard: list[str] = []
+        #: the segments whose readers it was to close, by call
+        self.relieved: list[list[str]] = []
         #: what it says it holds
         self.holds: list[str] = []
         #: what it says are its leases
         self.leases: list[str] = []
+        #: heap that it says it was granted
+        self.granted = 0
         self._greeting = greeting
         self._about = about
         self.link = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet)
 
     def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
         self.heard.append(method)
+        if method == "relieve":
+            self.relieved.append(args[0])
         if method == "holds":
             return [name for name in args[0] if name in self.holds]
         if method == "claim":
@@ -43,7 +51,7 @@ class Peer:
 
     def _greet(self, link: Link) -> None:
         if self._greeting == "hello":
-            link.cast("hello", self._about)
+            link.cast("hello", self._about, self.granted)
         else:
             link.call("store_hello", self._about)
 
@@ -52,9 +60,9 @@ class Peer:
         await self.link.wait_up()
         return self
 
-    async def lease(self, nbytes: int = MIB) -> str:
+    async def lease(self, nbytes: int = MIB, address: str = "") -> str:
         name: str
-        name, _ = await self.link.call("lease", nbytes)
+        name, _ = await self.link.call("lease", nbytes, address)
         self.leases.append(name)
         return name
 
@@ -111,6 +119,11 @@ class World:
     def reserved(self) -> int:
         assert self.service._pool is not None
         return self.service._pool.reserved_bytes
+
+    @property
+    def granted(self) -> int:
+        assert self.service._pool is not None
+        return self.service._pool.granted_bytes
 
     @property
     def stored(self) -> list[str]:
@@ -176,7 +189,7 @@ async def test_handler_that_goes_while_its_lease_is_decided_gets_none(world: Wor
     store, handler, other = await world.store(), await world.handler(), await world.handler("handler-1")
     name = await other.lease(BUDGET)
     store.link.cast_later("stored", name, 0, MIB, MIB)
-    handler.link.ask("lease", (MIB,), lambda result, error: None)
+    handler.link.ask("lease", (MIB, ""), lambda result, error: None)
     await world.gone(handler)
     await eventually(lambda: world.stored == [name])
     await eventually(lambda: world.reserved == 0)
@@ -266,3 +279,81 @@ async def test_orphans_are_freed_after_a_while_unless_the_store_holds_them(
     assert world.exists(held)
     store.link.cast("stored", held, 0, MIB, MIB)
     await eventually(lambda: world.stored == [held])
+
+
+# ---- one budget for all memory -----------------------------------------------------------------
+
+
+async def refused(asked: Awaitable[Any]) -> bool:
+    """Whether there was no room."""
+    answers = await asyncio.gather(asked, return_exceptions=True)
+    return isinstance(answers[0], LinkRefusal) and answers[0].code == "no_room"
+
+
+async def test_heap_and_leases_are_of_one_budget(world: World) -> None:
+    handler = await world.handler()
+    await handler.link.call("grant", BUDGET - MIB)
+    await handler.lease()
+    assert await refused(handler.lease())
+    handler.link.cast("give_back", MIB)
+    await handler.lease()
+    assert await refused(handler.link.call("grant", 1))
+
+
+async def test_a_grant_ends_with_its_handler(world: World) -> None:
+    handler, other = await world.handler(), await world.handler("handler-1")
+    await handler.link.call("grant", BUDGET)
+    await world.died(handler)
+    await eventually_leases(other)
+
+
+async def eventually_leases(peer: Peer) -> None:
+    """Asks for room until there is some."""
+    for _ in range(1000):
+        if not await refused(peer.lease()):
+            return
+    raise AssertionError("there is no room, and nothing changes that")
+
+
+async def test_a_service_that_starts_again_is_told_what_was_granted(world: World) -> None:
+    handler = await world.handler()
+    await handler.link.call("grant", BUDGET - MIB)
+    handler.granted = BUDGET - MIB
+    await world.restart()
+    await eventually(lambda: world.granted == handler.granted)
+    await handler.lease()
+    assert await refused(handler.lease())
+
+
+async def test_a_handler_that_greets_again_holds_its_grant_once(world: World) -> None:
+    handler = await world.handler()
+    await handler.link.call("grant", BUDGET // 2)
+    assert handler.link.link is not None
+    handler.link.link.cast("hello", "handler-0", BUDGET // 2)
+    await handler.lease(BUDGET // 2)
+
+
+async def test_one_host_cannot_take_all(world: World) -> None:
+    """Its connections together have a share; nobody else is relieved of anything for it."""
+    handler = await world.handler()
+    share = int(world.settings.address_share * BUDGET)
+    name = await handler.lease(share, "192.0.2.1")
+    assert await refused(handler.lease(MIB, "192.0.2.1"))
+    assert handler.heard == []
+    await handler.lease(MIB, "192.0.2.2")
+    handler.link.cast("release", name)
+    await handler.lease(MIB, "192.0.2.1")
+
+
+async def test_states_that_only_readers_hold_are_of_the_budget_and_named_when_it_is_short(world: World) -> None:
+    store, handler = await world.store(), await world.handler()
+    name = await handler.lease(BUDGET)
+    reader = Segment.open(world.settings.segments_dir, name)
+    reader.acquire_read()
+    store.link.cast("stored", name, 0, BUDGET, BUDGET)
+    store.link.cast("retire", name)
+    assert await refused(handler.lease())
+    await eventually(lambda: [name] in handler.relieved)
+    reader.release_read()
+    reader.close()
+    await eventually_leases(handler)

@@ -80,7 +80,8 @@ class FakeService:
 
     def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
         assert method == "lease"
-        (nbytes,) = args
+        nbytes, address = args
+        assert address == "", "a copy is for no client"
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.asked.append(future)
         if self.agrees:

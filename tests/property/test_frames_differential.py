@@ -96,6 +96,8 @@ class Ours:
             rest += piece
             while True:
                 rest = rest[self._reader.feed(memoryview(rest), 0, len(rest)) :]
+                if self._reader.is_turn_over:
+                    continue
                 if self._wanted is None:
                     break
                 (nbytes, room), self._wanted = self._wanted, None

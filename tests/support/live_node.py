@@ -155,7 +155,7 @@ def live_node(*, log: Path | None = None, **settings: Any) -> Iterator[LiveNode]
 
     Args:
         log: where its standard error goes; None: to ours.
-        settings: attributes of `NodeSettings`; `limits` and `caps` as mappings, `data_dir` as text.
+        settings: attributes of `NodeSettings`; `limits`, `caps` and `shares` as mappings, `data_dir` as text.
 
     Raises:
         RuntimeError: it did not start; its output went to standard error.
@@ -194,6 +194,7 @@ def live_node(*, log: Path | None = None, **settings: Any) -> Iterator[LiveNode]
 async def _serve(given: dict[str, Any]) -> None:
     from actors.node import Node
     from simnode.live.settings import NodeSettings
+    from simnode.node.ledger import Shares
     from simnode.node.subscriptions import SubscriptionCaps
     from simnode.protocol.limits import Limits
 
@@ -201,7 +202,7 @@ async def _serve(given: dict[str, Any]) -> None:
         own: dict[str, Any] = {"data_dir": run_dir / "data", "port": 0, "metrics_port": 0}
         return NodeSettings(run_dir=run_dir, **own | given)
 
-    for name, kind in (("limits", Limits), ("caps", SubscriptionCaps)):
+    for name, kind in (("limits", Limits), ("caps", SubscriptionCaps), ("shares", Shares)):
         if name in given:
             given[name] = kind(**given[name])
     if "data_dir" in given:

@@ -89,6 +89,7 @@ class FrameClient:
         url: of the node, with its query.
         headers: beyond those of a handshake.
         receive_buffer_bytes: of the socket; small, to be a slow reader.
+        source: a local address to connect from, to be another host; empty: any.
 
     Attributes:
         response: the server's answer to the handshake, whatever it was.
@@ -102,6 +103,7 @@ class FrameClient:
         headers: Iterable[tuple[str, str]] = (),
         timeout_s: float = TIMEOUT_S,
         receive_buffer_bytes: int = 0,
+        source: str = "",
     ) -> None:
         self._codec = codec_for(encoding)
         self._timeout_s = timeout_s
@@ -111,6 +113,8 @@ class FrameClient:
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if source:
+            self.sock.bind((source, 0))
         self.sock.settimeout(timeout_s)
         self._protocol = ClientProtocol(self._uri, max_size=None)
         #: data frames that came and were not taken

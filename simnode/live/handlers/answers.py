@@ -9,12 +9,15 @@ from typing import Final, Literal, Protocol
 from simnode.live.handlers.subscribers import Subscriber
 from simnode.live.link import LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
+from simnode.node.ledger import Account
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
 from simnode.protocol.messages.requests import NodeQuery
 from simnode.protocol.messages.responses import Err, HostResult, QueryResponse
 from simnode.protocol.record import record
 from simnode.storage.reader import StoredState
+
+NOT_AUTHENTICATED = "not authenticated: present a valid token first"
 
 
 @record(kw_only=False)
@@ -57,6 +60,8 @@ class Client(Subscriber, Protocol):
     """Who asks: a `session.Session`."""
 
     connection: ServerConnection | None
+    #: what it makes this process hold
+    account: Account
     is_authorized: bool
 
     def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:

@@ -17,6 +17,8 @@ from simnode.live.handlers.stats import HandlerStats
 from simnode.live.link import Handle, Link, LinkClient, LinkError, LinkLost
 from simnode.live.payloads import Lease, Payload
 from simnode.live.settings import NodeSettings
+from simnode.node.grants import Grant
+from simnode.node.ledger import Account
 from simnode.protocol.reassembly import SinkRefused
 from simnode.storage.cache import SegmentCache
 from simnode.storage.errors import IndexFailure, SegmentGone
@@ -57,6 +59,7 @@ class Backend:
         self._stats = stats
         #: what this process leases, for a reassembly service that starts again
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+        self._grant = Grant()
         self._hear_service = hear_service
         self._service = LinkClient(settings.socket_path("reassembly"), self._heard_service, self._greet_service)
         self.store = LinkClient(settings.socket_path("store"), hear_store, store_up)
@@ -77,9 +80,10 @@ class Backend:
         await self._service.close()
         self.index.close()
 
-    def lease(self, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
-        """Asks for room; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
-        self._service.ask("lease", (nbytes,), partial(_reserved, nbytes, self._open, give))
+    def lease(self, nbytes: int, account: Account, give: Callable[[Lease | SinkRefused], None]) -> None:
+        """Asks for room for a connection's message; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
+        take = partial(self._open, account)
+        self._service.ask("lease", (nbytes, account.address), partial(_reserved, nbytes, take, give))
 
     def grow(self, lease: Lease, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for more room behind what is in a lease; `give` gets that lease, or a `SinkRefused` with the reason."""
@@ -96,8 +100,34 @@ class Backend:
             return None
         return Notice(stored, delta if stored.version == version else None, self._stats.notifications_encoded)
 
-    def _open(self, name: str, nbytes: int) -> Lease:
-        lease = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service)
+    def use_grant(self, held_bytes: int) -> None:
+        """Asks the node for heap, or gives heap back, so that `held_bytes` are within the grant."""
+        wanted = self._grant.wanted(held_bytes)
+        if wanted:
+            self._service.ask("grant", (wanted,), partial(self._granted, wanted))
+            return
+        surplus = self._grant.surplus(held_bytes)
+        if surplus:
+            self._service.cast("give_back", surplus)
+
+    @property
+    def granted_bytes(self) -> int:
+        """Heap that the node's budget counts for this process."""
+        return self._grant.granted_bytes
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes on their way to the services that have not left this process."""
+        return self._service.queued_bytes + self.store.queued_bytes
+
+    def _granted(self, wanted: int, _: Any, error: LinkError | None) -> None:
+        if error is None:
+            self._grant.granted(wanted)
+        else:
+            self._grant.refused()
+
+    def _open(self, account: Account, name: str, nbytes: int) -> Lease:
+        lease = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service, account)
         self._leases.add(lease)
         return lease
 
@@ -108,7 +138,7 @@ class Backend:
             self._hear_service(link, method, args)
 
     def _greet_service(self, link: Link) -> None:
-        link.cast("hello", self._owner)
+        link.cast("hello", self._owner, self._grant.lost())
         self._claim(link)
 
     def _claim(self, link: Link) -> None:

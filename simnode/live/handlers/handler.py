@@ -16,19 +16,24 @@ from simnode.live.handlers.session import GOING_AWAY, Session
 from simnode.live.handlers.stats import HandlerStats
 from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handover import HandoverClient
+from simnode.live.heap import Heap
 from simnode.live.link import Link
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
 from simnode.node.diagnostics import NodeView, diagnose
+from simnode.node.ledger import ENDABLE_KINDS, Holding, Kind, Ledger
 from simnode.protocol.messages.requests import NodeQuery
 from simnode.protocol.messages.responses import QueryResponse
 
 DRAIN_TIMEOUT_S = 3.0
 
-SLOW_STREAM_BYTES_PER_S = 64 * 1024
-"""A stream that is slower may be ended when the node is out of budget."""
+SLOW_BYTES_PER_S = 64 * 1024
+"""What moves more slowly may be ended when the node is out of budget."""
+
+SPARED_S = 1.0
+"""What is younger is not ended for being slow."""
 
 
 class ConnectionHandler:
@@ -54,7 +59,11 @@ class ConnectionHandler:
             store_up=self._greet_store,
         )
         self._subscribers = Subscribers(self._backend)
+        self._ledger = Ledger(settings.shares, self._stats.held_changed)
+        #: what is held for no client in particular
+        self._own_account = self._ledger.open(self, "")
         self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
+        self._heap = Heap()
         self._pulse = Pulse(slab, self._tick)
         self._started_at = self._pulse.now()
         self._rules = settings.access_rules
@@ -115,6 +124,7 @@ class ConnectionHandler:
             subscribers=self._subscribers,
             stats=self._stats,
             host=self,
+            ledger=self._ledger,
         )
 
     def _ended(self, websocket: WebSocket) -> None:
@@ -134,6 +144,9 @@ class ConnectionHandler:
         self._sessions.discard(session)
         self._stats.open.add(-1)
         self._stats.closed[(reason,)].inc()
+
+    def held_more(self) -> None:
+        self._backend.use_grant(self._ledger.heap_bytes)
 
     def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
         index = self._backend.index
@@ -167,24 +180,58 @@ class ConnectionHandler:
                 raise AssertionError(f"no such call: {method}")
 
     def _hear_service(self, link: Link, method: str, args: list[Any]) -> None:
-        assert method == "relieve", f"no such call: {method}"
-        self._relieve()
+        match method, args:
+            case "relieve", [segments]:
+                self._relieve(frozenset(segments))
+            case _:
+                raise AssertionError(f"no such call: {method}")
 
-    def _relieve(self) -> None:
-        """The node is out of budget: this process's slowest stream goes, if it is slow."""
-        slowest: tuple[float, int, Session] | None = None
+    def _relieve(self, segments: frozenset[str]) -> None:
+        """The node is out of budget: what moves most slowly here goes, if it is slow.
+
+        Args:
+            segments: of states that are not current any more and that only readers hold; if there are any, the
+                slowest reader of one of them goes, however fast it is.
+        """
+        now_s = self._pulse.now()
         for session in self._sessions:
-            stream = session.slowest_stream()
-            if stream is not None and (slowest is None or stream[1] < slowest[0]):
-                slowest = (stream[1], stream[0], session)
-        if slowest is not None and slowest[0] < SLOW_STREAM_BYTES_PER_S:
-            _, stream_id, session = slowest
-            session.abort_stream(stream_id, "the node needs its room, and this stream is the slowest")
+            session.note_held(now_s)
+        readers = [session for session in self._sessions if session.holds_any(segments)] if segments else []
+        slowest = self._ledger.slowest(
+            now_s, among=readers or None, kinds=(Kind.VERSION,) if readers else ENDABLE_KINDS
+        )
+        if slowest is None:
+            return
+        is_slow = now_s - slowest.since >= SPARED_S and slowest.rate(now_s) < SLOW_BYTES_PER_S
+        if readers or is_slow:
+            _session_of(slowest).end_holding(slowest, "the node needs its room, and this is the slowest")
 
     # ---- time --------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
-        for session in list(self._sessions):
-            session.handle_deadline(now_s)
         for websocket in list(self._websockets):
             websocket.check(now_s, progress_timeout_s=self._settings.progress_timeout_s)
+        for session in list(self._sessions):
+            session.handle_deadline(now_s)
+            session.note_held(now_s)
+        self._own_account.hold(Kind.LINK, self._backend.queued_bytes, now_s)
+        self._end_late(now_s)
+        self._backend.use_grant(self._ledger.heap_bytes)
+        self._ledger.share_out(self._backend.granted_bytes)
+        for session in list(self._sessions):
+            session.requests_answered()
+        self._heap.tidy(now_s)
+
+    def _end_late(self, now_s: float) -> None:
+        """Ends what moves too slowly, and unfinished messages of which nothing has come for a stream's time to live."""
+        ttl_s = self._settings.limits.stream_ttl_s
+        for holding in self._ledger.still_since(now_s - ttl_s):
+            _session_of(holding).end_holding(holding, f"nothing of the message has come for {ttl_s:g} s")
+        for holding in self._ledger.late(now_s):
+            _session_of(holding).end_holding(holding, "it moves at less than the minimum rate")
+
+
+def _session_of(holding: Holding) -> Session:
+    session = holding.account.holder
+    assert isinstance(session, Session), "only what a client holds can be late"
+    return session

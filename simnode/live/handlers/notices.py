@@ -41,6 +41,11 @@ class Notice:
         """Of the contract's row."""
         return self._stored.version
 
+    @property
+    def stored(self) -> StoredState:
+        """The contract that it tells of."""
+        return self._stored
+
     def take(self) -> Notice:
         """One more share."""
         self._shares += 1

@@ -13,7 +13,16 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
-from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
+from simnode.live.handlers.answers import (
+    NOT_AUTHENTICATED,
+    PENDING,
+    Answer,
+    Client,
+    Outcome,
+    Refusal,
+    Step,
+    refusal_by_store,
+)
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.stats import EncodingStats, HandlerStats, kind_of
 from simnode.live.handlers.subscribers import Subscribers
@@ -23,6 +32,7 @@ from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.payloads import whole
 from simnode.live.pulse import Pulse
 from simnode.node.delegates import echo
+from simnode.node.ledger import REQUEST_OVERHEAD_BYTES
 from simnode.protocol.events import RequestReceived
 from simnode.protocol.keys import delegate_key
 from simnode.protocol.messages.contracts import ContractContainer
@@ -54,6 +64,12 @@ logger = logging.getLogger(__name__)
 
 ALWAYS_ALLOWED = (Authenticate, Disconnect, Close)
 """What a client may ask before it has shown its token."""
+
+
+def heap_bytes_of(event: RequestReceived) -> int:
+    """What a request that waits takes in the heap; its message may lie in a segment, which counts by itself."""
+    message = event.message
+    return REQUEST_OVERHEAD_BYTES + (len(message.view) if message.origin is None else 0)
 
 
 class Requests:
@@ -90,12 +106,15 @@ class Requests:
         self._is_abandoned = False
         #: requests that are not answered yet
         self.in_hand = 0
+        #: what they hold in the heap, those apart that are answered at once
+        self.held_bytes = 0
 
     def begin(self, event: RequestReceived) -> None:
         """Carries a request out as soon as its turn comes."""
         self.in_hand += 1
         waiting = self._busy.get(event.subject)
         if waiting is not None:
+            self.held_bytes += heap_bytes_of(event)
             waiting.append(event)
         else:
             self._carry_out(event)
@@ -103,6 +122,8 @@ class Requests:
     def abandon(self) -> None:
         """The client is gone; writes that are under way are carried out all the same."""
         self._is_abandoned = self._subscriptions.is_over = True
+        for waiting in self._busy.values():
+            self.held_bytes -= sum(map(heap_bytes_of, waiting))
         self._busy.clear()
 
     # ---- order -------------------------------------------------------------------------------
@@ -116,6 +137,7 @@ class Requests:
         if step is None or type(step) is Answer:
             self._answer(event, step)
             return
+        self.held_bytes += heap_bytes_of(event)
         if event.subject is not None:
             self._busy[event.subject] = []
         if step is PENDING:
@@ -139,10 +161,13 @@ class Requests:
     def _complete(self, event: RequestReceived, answer: Answer) -> None:
         """The answer to a request that took longer; the next one about the same subject may begin."""
         try:
+            self.held_bytes -= heap_bytes_of(event)
             if not self._is_abandoned:
                 self._answer(event, answer)
-            elif answer.stored is not None:
-                answer.stored.release()
+            else:
+                if answer.stored is not None:
+                    answer.stored.release()
+                self._client.requests_answered()
             self._carry_on(event.subject)
         except Exception:  # it must not cost the link that the answer came by
             self._client.failed()
@@ -150,7 +175,9 @@ class Requests:
     def _carry_on(self, subject: bytes | None) -> None:
         waiting = self._busy.pop(subject, None)
         while waiting:
-            self._carry_out(waiting.pop(0))
+            event = waiting.pop(0)
+            self.held_bytes -= heap_bytes_of(event)
+            self._carry_out(event)
             if subject in self._busy:
                 self._busy[subject] = waiting
                 return
@@ -176,7 +203,7 @@ class Requests:
     def _step(self, event: RequestReceived) -> Step:
         request = event.request
         if not self._client.is_authorized and not isinstance(request, ALWAYS_ALLOWED):
-            raise Refusal(Unhandled(cause="not authenticated: present a valid token first"), outcome="refused")
+            raise Refusal(Unhandled(cause=NOT_AUTHENTICATED), outcome="refused")
         match request:
             case Get(subscribe=False):
                 return self._get(request)

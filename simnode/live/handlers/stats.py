@@ -6,6 +6,7 @@ from typing import Final
 
 from simnode.metrics.cells import Counter, Histogram
 from simnode.metrics.slab import StatsSlab
+from simnode.node.ledger import Kind
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.messages.requests import (
     ApplicationMessages,
@@ -65,9 +66,14 @@ class HandlerStats:
         self.backlog_chunks_out = slab.peak("simnode_backlog_chunks", direction="outbound")
         self.backlog_bytes_in = slab.peak("simnode_backlog_bytes", direction="inbound")
         self.backlog_bytes_out = slab.peak("simnode_backlog_bytes", direction="outbound")
+        self.held = {kind: slab.peak("simnode_held_bytes", kind=kind.value) for kind in Kind}
         self.materialized = slab.peak("simnode_outbound_materialized_bytes")
 
         self._of_encoding = {encoding: EncodingStats(self, encoding) for encoding in Encoding}
+
+    def held_changed(self, kind: Kind, change: int, now_s: float) -> None:
+        """The ledger's entries of a kind have changed by so many bytes."""
+        self.held[kind].add(change, now_s)
 
     def of(self, encoding: Encoding) -> EncodingStats:
         """The requests in one encoding."""

@@ -191,7 +191,7 @@ class Writes:
             return request
         message = event.message
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._backend.lease(len(message), future.set_result)
+        self._backend.lease(len(message), self._client.account, future.set_result)
         sink = await future
         if not isinstance(sink, Lease):
             raise Refusal(OperationError(cause=sink.reason))

@@ -28,6 +28,11 @@ class ReadBuffer:
         self._in_use = False
 
     @property
+    def allocated_bytes(self) -> int:
+        """Bytes in the heap of this connection's own buffer, in use or not."""
+        return len(self._kept)
+
+    @property
     def kept(self) -> memoryview:
         """What was kept, at the front."""
         return memoryview(self._kept)

@@ -39,6 +39,9 @@ CLOSE_TIMEOUT_S = 2.0
 
 PING_INTERVAL_S = 30.0
 
+PIPELINED_READ_BYTES = 16 * 1024
+"""Read at once from a connection that sends more requests than one turn takes: the rest waits in the kernel."""
+
 logger = logging.getLogger(__name__)
 
 _quiet = logging.getLogger("simnode.live.websockets")
@@ -103,6 +106,7 @@ class WebSocket:
     ) -> None:
         self._sock = sock
         self._fd = sock.fileno()
+        self._peer_address = _host_of(sock)
         self._buffer = ReadBuffer(scratch)
         self._rules = rules
         self._now = now
@@ -123,6 +127,9 @@ class WebSocket:
         self._send_is_scheduled = False
         self._ends_after_sending = False
         self._pauses = 0
+        #: what is kept is taken on in another turn of the loop
+        self._is_turn_due = False
+        self._reads_little = False
         self._close_reason = HANDSHAKE_FAILED
         #: when the connection must have got further, or None
         self.deadline: float | None = now() + HANDSHAKE_TIMEOUT_S
@@ -130,6 +137,8 @@ class WebSocket:
         #: when the peer last took bytes that were due to it
         self.progress_at = now()
         self._progress_mark = (0, 0)
+        #: bytes read, over the connection's life
+        self.received_bytes = 0
 
     # ---- for the handler ---------------------------------------------------------------------
 
@@ -143,6 +152,15 @@ class WebSocket:
             self._send_is_scheduled = True
             if not (self._is_taking or self._waits_for_socket):
                 self._loop.call_soon(self._send_scheduled)
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        """Calls back in the next turn of the loop."""
+        self._loop.call_soon(callback, *args)
+
+    @property
+    def peer_address(self) -> str:
+        """The remote host as text; empty for a unix socket."""
+        return self._peer_address
 
     def pause(self) -> None:
         """Nothing is received until the matching `resume`; calls nest."""
@@ -227,6 +245,29 @@ class WebSocket:
             self._protocol.send_ping(b"")
             self._take_protocol_output()
 
+    def take_whole_up_to(self, nbytes: int) -> None:
+        """Takes messages of up to `nbytes` in the heap from now on; larger ones need room."""
+        self._reader.take_whole_up_to(nbytes)
+
+    def give_up_large(self) -> bool:
+        """Throws a large message in progress away; see `frames.FrameReader.give_up_large`."""
+        return self._reader.give_up_large()
+
+    @property
+    def large_bytes(self) -> int:
+        """Bytes that have come of a large message in progress."""
+        return self._reader.large_bytes
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes in the heap of a message that is not whole yet."""
+        return self._reader.unfinished_bytes + self._buffer.allocated_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that the socket took, over the connection's life."""
+        return self._writer.sent_bytes
+
     @property
     def unsent_bytes(self) -> int:
         """Bytes handed out by the application that the socket has not taken."""
@@ -238,12 +279,17 @@ class WebSocket:
         if self._pauses:  # only now, because most pauses are over before anything comes
             self._pause_reading()
             return
+        if self._is_turn_due:  # what was read before comes first
+            return
         buffer = self._buffer
         view = room = buffer.scratch
         kept = buffer.kept_bytes
         if kept:
             view = buffer.with_kept()
             room = view[kept:]
+        if self._reads_little:
+            self._reads_little = False
+            room = room[:PIPELINED_READ_BYTES]
         try:
             nbytes = self._sock.recv_into(room)
         except (BlockingIOError, InterruptedError):
@@ -254,6 +300,7 @@ class WebSocket:
         if nbytes == 0:
             self._lose()
             return
+        self.received_bytes += nbytes
         self._take(view, kept + nbytes)
         if self._send_is_scheduled and not self._waits_for_socket:
             self._send()  # here, because another turn of the loop costs as much as sending
@@ -275,6 +322,20 @@ class WebSocket:
         else:
             wanted = self._reader.wanted if self._is_open else MAX_REQUEST_BYTES
             self._buffer.keep(view, start, stop, wanted)
+            if self._reader.is_turn_over:
+                self._reads_little = True
+                if not self._is_turn_due:
+                    self._is_turn_due = True
+                    self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Goes on with what was read, now that the other connections of the process have had their turn."""
+        self._is_turn_due = False
+        if self._is_lost or self._pauses:  # `resume` takes it
+            return
+        self._take(self._buffer.kept, self._buffer.kept_bytes)
+        if self._send_is_scheduled and not self._waits_for_socket:
+            self._send()
 
     def _take_request(self, view: memoryview, stop: int) -> int:
         reply = answer(self._protocol, bytes(view[: min(stop, MAX_REQUEST_BYTES)]), self._rules)
@@ -420,6 +481,14 @@ class WebSocket:
         buffer = fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0\0\0\0")
         (nbytes,) = struct.unpack("i", buffer)
         return int(nbytes)
+
+
+def _host_of(sock: socket.socket) -> str:
+    try:
+        name = sock.getpeername()
+    except OSError:  # reset before it got here
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def _ignore(message: bytes) -> None:

@@ -78,7 +78,7 @@ class Placer:
         nbytes = sum(map(payload_nbytes, parts))
         if nbytes <= INLINE_BYTES:
             return (b"".join(_read(self._directory, part) for part in parts),) if nbytes else ()
-        name, capacity = await self._service.call("lease", nbytes + spare_bytes)
+        name, capacity = await self._service.call("lease", nbytes + spare_bytes, "")
         ref = SegmentRef(name, 0, nbytes)
         try:
             await self._run(nbytes, _write, self._directory, name, 0, parts, self._durable)

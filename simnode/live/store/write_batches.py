@@ -27,11 +27,15 @@ from simnode.live.store_codes import REFUSED, UNAVAILABLE
 from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused
 from simnode.node.subscriptions import SubscriberCounts
+from simnode.protocol.limits import MIB
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
 from simnode.storage.rows import SegmentRef, extents_nbytes, segment_refs
 
 logger = logging.getLogger(__name__)
+
+QUEUED_BYTES = MIB
+"""With more than this on its way to a handler, it is told that a contract changed, and not by which delta."""
 
 BATCH_WRITES = 512
 """Writes in one transaction at the most, so that the first of a flood is not answered after the last."""
@@ -233,7 +237,9 @@ class WriteBatches:
         for row, delta in batch.changes:
             for place in self._subscribers.places_of(row.instance):
                 assert isinstance(place, Link)
-                place.cast("changed", row.instance, row.version, delta)
+                # a handler that does not listen reads the newest state when it does
+                told = delta if place.queued_bytes < QUEUED_BYTES else None
+                place.cast("changed", row.instance, row.version, told)
         for write, result in batch.answers:
             write.link.answer(write.call_id, result)
         for link in {write.link for write, _ in batch.answers}:

@@ -447,8 +447,27 @@ def test_a_framing_may_hold_a_large_response_until_it_is_out(streaming):
 
 
 def test_a_framing_is_not_asked_about_small_responses():
-    node = Node(framing=framed_by_copy)
+    def refuse(message, encode_chunk):
+        raise AssertionError("a small response is one message")
+
+    node = Node(framing=refuse)
     node.connection.send_unsolicited(get_response(CHUNK_THRESHOLD))
+    assert node.connection.next_message() is not None
+
+
+def test_a_whole_response_holds_its_bytes_in_the_heap_until_it_is_handed_out():
+    node = Node()
+    node.connection.send_unsolicited(get_response(1000))
+    assert node.connection.outbox.held_bytes == node.connection.outbox.due_bytes
+    node.connection.next_message()
+    assert node.connection.outbox.held_bytes == 0
+
+
+def test_a_mapped_state_is_not_held_in_the_heap():
+    node = Node()
+    response = get_response(1000)
+    mapped = GetResponse(key=response.key, contract=None, state=Blob(bytes(1000), origin=object()))
+    node.connection.send_unsolicited(mapped)
     assert node.connection.outbox.held_bytes == 0
 
 

@@ -387,21 +387,10 @@ def test_expiring_at_the_deadline_always_ends_a_stream():
         assert len(receiver.buffer.expire(receiver.buffer.next_deadline())) == 1
 
 
-def test_the_slowest_stream_is_the_one_with_the_fewest_bytes_a_second(receiver):
-    """A byte now and then does not hold a reservation for ever, however recent the last byte is."""
+def test_a_streams_bytes_are_known_while_it_is_incomplete(receiver):
     receiver.receive(1, 0, 3, bytes(1000), now=0.0)
-    receiver.receive(2, 0, 60, b"x", now=50.0)
-    receiver.receive(2, 1, 60, b"x", now=100.0)
-    assert receiver.buffer.slowest_stream(100.0) == (2, 2 / 50)
-    receiver.receive(3, 0, 2, b"fresh", now=100.0)
-    assert receiver.buffer.slowest_stream(100.0) == (2, 2 / 50)
-
-
-def test_a_stream_that_waits_for_its_sink_is_not_the_slowest(receiver):
-    assert receiver.buffer.slowest_stream(0.0) is None
-    chunk = StreamChunk(stream_id=1, index=0, total=2, data=Blob(b"a"))
-    receiver.buffer.receive_chunk(chunk, 0.0)
-    assert receiver.buffer.slowest_stream(0.0) is None
+    receiver.receive(1, 1, 3, bytes(10), now=1.0)
+    assert receiver.buffer.bytes_of(1) == 1010
 
 
 # ---- sinks and their absence -------------------------------------------------------------------

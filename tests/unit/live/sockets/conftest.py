@@ -77,6 +77,8 @@ class Receiver:
         while True:
             taken = self.reader.feed(memoryview(self._rest), 0, len(self._rest))
             self._rest = self._rest[taken:]
+            if self.reader.is_turn_over:
+                continue
             if not (self.reader.blocked and self.wanted and self.answers_at_once):
                 break
             self.provide_room()

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
-from simnode.live.sockets.frames import PIECE_BYTES, frame_header
+from simnode.live.sockets.frames import MAX_HEADER_BYTES, PIECE_BYTES, TURN_FRAMES, frame_header
 from simnode.protocol.limits import KIB, WHOLE_MESSAGE_SIZE
 from tests.support.vectors import counting_bytes
 from tests.unit.live.sockets.conftest import MASK, MAX_MESSAGE_BYTES, Receiver, fragmented, frame
@@ -121,7 +121,9 @@ def test_empty_fragments_without_end_take_no_memory(receiver: Receiver) -> None:
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        assert receiver.reader.feed(data, 0, len(data)) == len(data)
+        at = 0
+        while at < len(data):
+            at = receiver.reader.feed(data, at, len(data))
         assert tracemalloc.get_traced_memory()[0] - before < 10_000
     finally:
         tracemalloc.stop()
@@ -294,3 +296,71 @@ def test_header_of_our_own_frames_is_what_the_library_writes(nbytes: int) -> Non
             assert ours == Frame(Opcode.BINARY, bytes(nbytes), fin=fin).serialize(mask=False)[: len(ours)]
         else:
             assert ours[1:] == b"\x7f" + nbytes.to_bytes(8, "big")
+
+
+def test_a_turn_takes_a_few_frames_and_leaves_the_rest() -> None:
+    """A peer that sends thousands of requests at once must not keep the loop from the others."""
+    receiver = Receiver()
+    data = frame(Opcode.BINARY, b"x") * (TURN_FRAMES + 1)
+    view = memoryview(data)
+    at = receiver.reader.feed(view, 0, len(view))
+    assert receiver.reader.is_turn_over
+    assert len(receiver.messages) == TURN_FRAMES
+    assert receiver.reader.feed(view, at, len(view)) == len(view)
+    assert not receiver.reader.is_turn_over
+    assert len(receiver.messages) == TURN_FRAMES + 1
+
+
+def test_pings_have_turns_too() -> None:
+    receiver = Receiver()
+    data = memoryview(frame(Opcode.PING, b"") * 100)
+    receiver.reader.feed(data, 0, len(data))
+    assert receiver.reader.is_turn_over
+    assert len(receiver.controls) == TURN_FRAMES
+
+
+def test_a_turn_that_ends_with_the_bytes_is_not_over() -> None:
+    receiver = Receiver()
+    data = memoryview(frame(Opcode.BINARY, b"x") * TURN_FRAMES)
+    assert receiver.reader.feed(data, 0, len(data)) == len(data)
+    assert not receiver.reader.is_turn_over
+
+
+def test_a_large_message_that_is_given_up_gives_its_room_back_and_is_read_to_its_end() -> None:
+    receiver = Receiver()
+    data = frame(Opcode.BINARY, bytes(LARGE))
+    receiver.feed(data[:1000])
+    assert receiver.reader.large_bytes == 1000 - MAX_HEADER_BYTES
+    assert receiver.reader.give_up_large()
+    assert receiver.rooms[0].is_discarded
+    assert not receiver.reader.give_up_large()
+    receiver.feed(data[1000:])
+    assert receiver.discarded == [LARGE]
+    receiver.feed(frame(Opcode.BINARY, b"next"))
+    assert receiver.messages == [b"next"]
+
+
+def test_a_message_that_waits_for_room_is_not_given_up() -> None:
+    receiver = Receiver(answers_at_once=False)
+    receiver.feed(frame(Opcode.BINARY, bytes(LARGE))[:100])
+    assert not receiver.reader.give_up_large()
+
+
+def test_who_may_not_be_given_much_needs_room_for_less() -> None:
+    """Before authentication a connection may keep next to nothing in the heap."""
+    receiver = Receiver(has_room=False)
+    receiver.reader.take_whole_up_to(1000)
+    receiver.feed(frame(Opcode.BINARY, bytes(1000)) + frame(Opcode.BINARY, bytes(1001)))
+    receiver.feed(frame(Opcode.BINARY, bytes(70_000)))
+    assert (receiver.messages, receiver.discarded) == ([bytes(1000)], [1001, 70_000])
+    receiver.reader.take_whole_up_to(WHOLE_MESSAGE_SIZE)
+    receiver.feed(frame(Opcode.BINARY, bytes(70_000)))
+    assert receiver.messages[1:] == [bytes(70_000)]
+
+
+def test_an_unfinished_message_is_known_by_its_bytes() -> None:
+    receiver = Receiver()
+    receiver.feed(frame(Opcode.BINARY, bytes(300), fin=False))
+    assert receiver.reader.unfinished_bytes == 300
+    receiver.feed(frame(Opcode.CONT, b""))
+    assert receiver.reader.unfinished_bytes == 0
