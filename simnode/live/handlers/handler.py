@@ -23,7 +23,7 @@ from simnode.live.settings import NodeSettings
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
 from simnode.node.diagnostics import NodeView, diagnose
-from simnode.node.ledger import ENDABLE_KINDS, Holding, Kind, Ledger
+from simnode.node.ledger import Holding, Kind, Ledger
 from simnode.protocol.messages.requests import NodeQuery
 from simnode.protocol.messages.responses import QueryResponse
 
@@ -31,9 +31,6 @@ DRAIN_TIMEOUT_S = 3.0
 
 SLOW_BYTES_PER_S = 64 * 1024
 """What moves more slowly may be ended when the node is out of budget."""
-
-SPARED_S = 1.0
-"""What is younger is not ended for being slow."""
 
 
 class ConnectionHandler:
@@ -197,13 +194,10 @@ class ConnectionHandler:
         for session in self._sessions:
             session.note_held(now_s)
         readers = [session for session in self._sessions if session.holds_any(segments)] if segments else []
-        slowest = self._ledger.slowest(
-            now_s, among=readers or None, kinds=(Kind.VERSION,) if readers else ENDABLE_KINDS
-        )
-        if slowest is None:
-            return
-        is_slow = now_s - slowest.since >= SPARED_S and slowest.rate(now_s) < SLOW_BYTES_PER_S
-        if readers or is_slow:
+        # what lies in the heap is kept within the grant by back-pressure; ending it would free no room for a stream
+        kinds = (Kind.VERSION,) if readers else (Kind.LEASE,)
+        slowest = self._ledger.slowest(now_s, among=readers or None, kinds=kinds)
+        if slowest is not None and (readers or slowest.rate(now_s) < SLOW_BYTES_PER_S):
             _session_of(slowest).end_holding(slowest, "the node needs its room, and this is the slowest")
 
     # ---- time --------------------------------------------------------------------------------

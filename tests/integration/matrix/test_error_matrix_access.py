@@ -132,7 +132,7 @@ async def test_a_slow_stream_that_holds_the_room_of_another_is_told_why_it_ends(
     await cramped_connection.send_chunk(1, 0, 40)
     causes = sorted([cause_of((await cramped_connection.receive()).result) for _ in range(2)])
     assert causes[0].startswith("stream reassembly error: the node has no room for")
-    assert causes[1] == "stream reassembly error: the node needs its room, and this stream is the slowest"
+    assert causes[1] == "stream reassembly error: the node needs its room, and this is the slowest"
     assert await cramped_connection.lives()
 
 
