@@ -10,9 +10,10 @@ when every handler has said which leases are its own (`claim`).
 
 Link methods. Handlers: `hello(owner)` and `adopt(names)` of all their leases, casts, `lease(nbytes)`,
 `grow(name, nbytes)`, casts `release(name)` and `doubt(name)`; they are told to `claim()`, which
-`adopt` answers, and to `relieve()`. Store: `store_hello([[name], [name, start, stop] …])` of what is live,
-`lease(nbytes)`, casts `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is
-asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
+`adopt` answers, and to `relieve()`. Store: `store_hello()` says what it is, a cast, then come
+`live([[name], [name, start, stop] …])`, as often as it takes, and `all_live()`; `lease(nbytes)`, casts
+`release(name)`, `stored(name, start, stop, kept)` and `retire(name)`; it is asked `holds(names)`, and
+`heard()`, whose answer comes after all that it has cast.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ IN_DOUBT = "in doubt"
 NO_ROOM = "no_room"
 UNKNOWN_SEGMENT = "unknown_segment"
 
+ASKED_AT_ONCE = 100
+"""Segments that the store is asked about in one message: to free them all takes a few milliseconds."""
+
 ORPHAN_GRACE_S = 5.0
 """After a restart, how long a segment may stay unclaimed by the store and the handlers."""
 
@@ -61,7 +65,10 @@ class ReassemblyService:
         self._segments_dir: Path = settings.segments_dir
         self._pool: SegmentPool | None = None
         self._server = LinkServer(settings.socket_path("reassembly"), self._handle, self._lost)
+        #: of a store that has said all it had to say
         self._store: Link | None = None
+        #: what was stored when the latest store came, less what it has spoken of since
+        self._unconfirmed: set[str] = set()
         #: owners of leases that the store is to be asked about
         self._dead: set[str] = set()
         #: leases that handlers claim after a restart, until the store has said what its rows refer to
@@ -119,14 +126,19 @@ class ReassemblyService:
                     pool.stored(name, start, stop, kept)
                     self._note()
                 case "retire", [name]:
+                    self._unconfirmed.discard(name)
                     pool.retire(name)
                 case "hello", [owner]:
                     link.peer = owner
                     self._dead.discard(owner)
                 case "adopt", [names]:
                     self._claimed(link.peer, names)
-                case "store_hello", [names]:
-                    return self._welcome_store(link, names)
+                case "store_hello", []:
+                    self._welcome_store(link)
+                case "live", [live]:
+                    return self._confirm(live)
+                case "all_live", []:
+                    self._trust(link)
                 case _:
                     raise AssertionError(f"no such call: {method}")
         except (UnknownSegment, IndexError) as error:
@@ -164,7 +176,7 @@ class ReassemblyService:
     def _refusal(self, error: OutOfBudget | OutOfSpace) -> LinkRefusal:
         self._refused.inc()
         for other in self._server.links:  # under pressure the slowest streams go first
-            if other is not self._store:
+            if other.peer not in (None, STORE):
                 other.cast("relieve")
         return LinkRefusal(NO_ROOM, str(error))
 
@@ -205,27 +217,38 @@ class ReassemblyService:
                     self._pool.adopt(name, owner)
         self._note()
 
-    def _welcome_store(self, link: Link, live: list[list[Any]]) -> list[str]:
-        """A store is there and says which segments, or just which part of them, it needs; returns those lost."""
+    def _welcome_store(self, link: Link) -> None:
+        """A store is there, and will say which segments it needs."""
         assert self._pool is not None
         link.peer = STORE
-        self._store = link
-        referenced = {name for name, *_ in live}
-        missing = self._pool.live(sorted(referenced))
+        self._store = None
+        self._unconfirmed = set(self._pool.stored_names)
+
+    def _confirm(self, live: list[list[Any]]) -> list[str]:
+        """The store needs these segments, or just a part of them; returns those lost."""
+        assert self._pool is not None
+        names = [name for name, *_ in live]
+        self._unconfirmed.difference_update(names)
+        missing = self._pool.live(names)
         for name, *part in live:
             if part and name not in missing:
                 try:
                     self._pool.trim_later(name, *part)
                 except IndexError:  # not as long as its row says
                     missing.append(name)
-        for name in self._pool.stored_names:
-            if name not in referenced:  # told us, and died before its row was committed
-                self._pool.retire(name)
+        return missing
+
+    def _trust(self, link: Link) -> None:
+        """The store has said all it needs, so what nobody claims can be told from it."""
+        assert self._pool is not None
+        self._store = link
+        for name in self._unconfirmed:  # told us, and died before its row was committed
+            self._pool.retire(name)
+        self._unconfirmed = set()
         self._settle_claims()
         for other in self._server.links:
             if other.peer not in (None, STORE):  # who has not said who it is will claim by itself
                 other.cast("claim")
-        return missing
 
     # ---- deaths ------------------------------------------------------------------------------
 
@@ -249,11 +272,12 @@ class ReassemblyService:
 
     async def _settle(self, store: Link) -> None:
         """Frees what nobody claims, but for what the store has in hand: it is asked about that again."""
-        asked = self._unclaimed()
-        held = await store.call("holds", asked)
-        freed = set(asked).difference(held)
-        for name in self._unclaimed():  # its owner may be back by now
-            if name in freed:
+        unclaimed = self._unclaimed()
+        for at in range(0, len(unclaimed), ASKED_AT_ONCE):
+            asked = unclaimed[at : at + ASKED_AT_ONCE]
+            held = await store.call("holds", asked)
+            freed = set(asked).difference(held)
+            for name in freed.intersection(self._unclaimed()):  # its owner may be back by now
                 self._release(name)
 
     def _unclaimed(self) -> list[str]:

@@ -10,7 +10,7 @@ A segment's life; each arrow is one method of `SegmentPool`:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from simnode.storage.segment_file import STAT_BLOCK_BYTES, SegmentFile, page_ran
 CAPACITY_STEP_BYTES: Final = 64 * 1024
 """Capacities are multiples of this, so that recycled segments fit more often."""
 UNTRIMMED_BYTES: Final = 64 * 1024 * 1024
-TRIMS_AT_ONCE: Final = 512
+TRIMS_AT_ONCE: Final = 256
 """Segments that one `tidy` looks at, so that it takes milliseconds and not a tenth of a second."""
 
 
@@ -62,8 +62,10 @@ class SegmentPool:
         self._untrimmed: dict[str, tuple[int, int]] = {}
         #: always the bytes of those other pages
         self._untrimmed_bytes = 0
-        #: segments without a name, kept open until nobody holds them, so that their memory is accounted for
-        self._lingering: list[SegmentFile] = []
+        #: segments without a name and their bytes, kept open until nobody holds them, so that these are accounted for
+        self._lingering: deque[tuple[SegmentFile, int]] = deque()
+        #: always the sum of their bytes
+        self._lingering_bytes = 0
         self._happened: Counter[str] = Counter()
         #: what `rebuild` found; the limits may have been larger then
         self._inherited_bytes = 0
@@ -167,15 +169,19 @@ class SegmentPool:
         self._give_up(self._accounts.entry(name, Condition.STORED, Condition.ORPHAN))
 
     def tidy(self, *, at_most: int = TRIMS_AT_ONCE) -> None:
-        """Give back the pages around what is stored, where nobody holds the segment.
+        """Give back the pages around what is stored, and of what has no name, where nobody holds the segment.
 
         Call it now and then (every second, say): ~10 µs for each segment that waits.
 
         Args:
-            at_most: how many segments it looks at, those first that have waited longest.
+            at_most: how many segments of each kind it looks at, those first that have waited longest.
         """
         self._trim_waiting(at_most)
-        self._lingering = [file for file in self._lingering if not emptied(file)]
+        for _ in range(min(at_most, len(self._lingering))):
+            file, nbytes = self._lingering.popleft()
+            self._lingering_bytes -= nbytes
+            if not emptied(file):  # behind the others
+                self._linger(file, nbytes)
 
     # -- after a restart --------------------------------------------------------------------
 
@@ -265,7 +271,7 @@ class SegmentPool:
     # -- looking ----------------------------------------------------------------------------
 
     def figures(self) -> PoolFigures:
-        """Everything there is to show; it costs a system call for each lingering segment."""
+        """Everything there is to show."""
         held, number, peak = self._accounts.held, self._accounts.number, self._accounts.peak
         return PoolFigures(
             budget_bytes=self.budget_bytes,
@@ -278,7 +284,7 @@ class SegmentPool:
             untrimmed_bytes=self._untrimmed_bytes,
             free_bytes=held[Condition.FREE],
             orphan_bytes=held[Condition.ORPHAN],
-            lingering_bytes=sum(file.held_bytes() for file in self._lingering),
+            lingering_bytes=self._lingering_bytes,
             leases=number[Condition.IN_FLIGHT],
             stored_segments=number[Condition.STORED],
             free_segments=number[Condition.FREE],
@@ -365,7 +371,7 @@ class SegmentPool:
         file = SegmentFile.open(self.directory, name, writable=True)
         if not file.try_lock_exclusive():
             self._unlink(entry, file)
-            self._lingering.append(file)
+            self._linger(file, file.held_bytes())
         elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
             empty(file)
             self._unlink(entry, file)
@@ -381,8 +387,12 @@ class SegmentPool:
         for name in names:
             file = SegmentFile.open(self.directory, name, writable=True)
             if not emptied(file):
-                self._lingering.append(file)
+                self._linger(file, file.held_bytes())
             self._unlink(self._accounts.entry(name, Condition.FREE), file)
+
+    def _linger(self, file: SegmentFile, nbytes: int) -> None:
+        self._lingering.append((file, nbytes))
+        self._lingering_bytes += nbytes
 
     def _unlink(self, entry: Entry, file: SegmentFile) -> None:
         file.unlink()

@@ -32,22 +32,19 @@ class KeptSegments:
         directory: of the segments.
         service: the link to who leases them.
         limit_bytes: pages of segments that rows refer to, all together.
+        held_bytes: of these pages, those that rows referred to before this process began; the service knows.
     """
 
-    def __init__(self, directory: Path, service: LinkClient, *, limit_bytes: int) -> None:
+    def __init__(self, directory: Path, service: LinkClient, *, limit_bytes: int, held_bytes: int) -> None:
         self._prefix: Final = os.path.join(directory, "")
         self._service = service
         self._limit_bytes: Final = limit_bytes
         #: pages that count, in bytes
-        self.held_bytes = 0
+        self.held_bytes = held_bytes
         #: segments with room behind the state: name -> capacity in bytes, all of which counts
         self._capacities: dict[str, int] = {}
         self._denied: set[str] = set()
         self._untold_bytes = 0
-
-    def found(self, refs: Iterable[SegmentRef]) -> None:
-        """What rows referred to before this process began; the service knows."""
-        self.held_bytes += sum(map(self._pages_of, refs))
 
     def keep(self, ref: SegmentRef, *, capacity: int | None = None) -> None:
         """A row will refer to `ref`, and to nothing else in that segment.
