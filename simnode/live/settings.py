@@ -30,6 +30,7 @@ class NodeSettings:
         always_chunk: chunk large responses whether or not the client asked for it.
         response_mode: a name of `response_modes.MODES`; only a scenario sets another than `mapped`.
         progress_timeout_s: a client that takes none of the bytes due to it for so long is closed.
+        report_max_age_s: how old a long answer to a node query may be: identical queries share it for so long.
         stuck_after_s: a process of the node whose heartbeat is older is killed and replaced.
     """
 
@@ -48,6 +49,7 @@ class NodeSettings:
     always_chunk: bool = False
     response_mode: str = "mapped"
     progress_timeout_s: float = 60.0
+    report_max_age_s: float = 1.0
     stuck_after_s: float = 15.0
     allowed_hosts: frozenset[str] = LOOPBACK_HOSTS
     tokens: frozenset[str] = frozenset()

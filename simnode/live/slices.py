@@ -1,6 +1,6 @@
-"""Long work in short turns of the event loop. Enters: work in small steps. Leaves: room for everybody else between them.
+"""Long work in short turns of the event loop. Enters: small steps. Leaves: turns for others. Next: `shared_work.py`.
 
-A thread would not do: it holds the interpreter for 5 ms at a time. Next: `handlers/reports.py`, a user.
+A thread would not do: it holds the interpreter for 5 ms at a time.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class WriteBatches:
             self._turn = self._loop.call_soon(self._next)
 
     def live_segments(self, after: str, at_most: int) -> list[list[Any]]:
-        """The next of the segments that rows refer to, by name: `[name, start, stop]`, or `[name]` if all of it is kept.
+        """The next segments that rows refer to, by name: `[name, start, stop]`, or `[name]` where all of it is kept.
 
         Args:
             after: the last name of the piece before; `""` to begin.
