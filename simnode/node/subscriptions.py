@@ -5,7 +5,6 @@ Source of the caps: protocol.md §6; both are settings.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,11 +27,27 @@ class SubscriptionCaps:
     per_contract: int = MAX_SUBSCRIBERS_PER_CONTRACT
 
 
+class _Place:
+    """The subscribers at one place, by contract.
+
+    Plain numbers in a few dictionaries: an object for each of a million contracts would cost the
+    collector of garbage a tenth of a second every now and then.
+    """
+
+    __slots__ = ("shards", "total")
+
+    def __init__(self) -> None:
+        #: contract -> subscribers, in the shard that its hash gives; no zero is kept
+        self.shards: list[dict[bytes, int]] = [{} for _ in range(SHARDS)]
+        #: always the sum of all counts
+        self.total = 0
+
+
 class SubscriberCounts:
     """How many subscribers each contract has, and where: the store's side, which knows handlers, not clients.
 
-    Contracts are kept in shards, so that walking through all of them can be done piece by piece while
-    they change: a contract never leaves its shard.
+    There are few places. Contracts are in shards, so that all of them can be gone through piece by
+    piece while they change: a contract never leaves its shard.
 
     Args:
         caps: the limit per contract.
@@ -40,15 +55,14 @@ class SubscriberCounts:
 
     def __init__(self, caps: SubscriptionCaps) -> None:
         self._caps = caps
-        #: by `_shard_of`: contract -> place -> subscribers there; no zero is kept
-        self._shards: list[dict[bytes, Counter[Hashable]]] = [{} for _ in range(SHARDS)]
-        #: place -> all subscribers there
-        self._at_place: Counter[Hashable] = Counter()
-        #: places that count for nothing and that `sweep` takes out of the shards, with the number of their end
-        self._gone: dict[Hashable, int] = {}
-        self._ends = 0
-        #: always the sum of all counts
-        self.total = 0
+        self._places: dict[Hashable, _Place] = {}
+        #: of places that are gone, until `sweep`
+        self._left_behind: list[dict[bytes, int]] = []
+
+    @property
+    def total(self) -> int:
+        """The sum of all counts."""
+        return sum(place.total for place in self._places.values())
 
     def add(self, contract: bytes, place: Hashable) -> None:
         """One more subscriber at `place`. Raises `SubscriptionRefused` when the contract has its fill."""
@@ -59,68 +73,55 @@ class SubscriberCounts:
 
     def restore(self, contract: bytes, place: Hashable, count: int) -> None:
         """Subscribers that were admitted before this process began; beyond the cap, too."""
-        if place in self._gone:  # it is back before it was forgotten
-            for _ in self.sweep():
-                pass
-        self._shard_of(contract).setdefault(contract, Counter())[place] += count
-        self._at_place[place] += count
-        self.total += count
+        here = self._places.get(place)
+        if here is None:
+            here = self._places[place] = _Place()
+        shard = here.shards[_shard_of(contract)]
+        shard[contract] = shard.get(contract, 0) + count
+        here.total += count
 
     def remove(self, contracts: Iterable[bytes], place: Hashable) -> None:
         """One subscriber fewer of each contract at `place`; unknown ones are none."""
-        if place in self._gone:
+        here = self._places.get(place)
+        if here is None:
             return
         for contract in contracts:
-            shard = self._shard_of(contract)
-            places = shard.get(contract)
-            if places is None or not places[place]:
+            shard = here.shards[_shard_of(contract)]
+            count = shard.get(contract)
+            if count is None:
                 continue
-            places[place] -= 1
-            self._at_place[place] -= 1
-            self.total -= 1
-            if not places[place]:
-                del places[place]
-            if not places:
+            here.total -= 1
+            if count == 1:
                 del shard[contract]
+            else:
+                shard[contract] = count - 1
 
     def drop_place(self, place: Hashable) -> None:
         """Everybody at `place` is gone, at once; call `sweep` for the memory that they take."""
-        count = self._at_place.pop(place, 0)
-        if count:
-            self.total -= count
-            self._ends += 1
-            self._gone[place] = self._ends
+        here = self._places.pop(place, None)
+        if here is not None:
+            self._left_behind += here.shards
 
     @property
     def needs_sweep(self) -> bool:
-        """Whether there is something to forget."""
-        return bool(self._gone)
+        """Whether there is memory to give back."""
+        return bool(self._left_behind)
 
     def sweep(self) -> Iterator[None]:
-        """Forgets the places that are gone, one shard a step. Changes between two steps do no harm."""
-        begun = dict(self._gone)
-        for shard in self._shards:
-            gone = {place for place, end in begun.items() if self._gone.get(place) == end}
-            for contract in [contract for contract, places in shard.items() if not gone.isdisjoint(places)]:
-                places = shard[contract]
-                for place in gone.intersection(places):
-                    del places[place]
-                if not places:
-                    del shard[contract]
+        """Gives back what places that are gone have left, one shard a step."""
+        while self._left_behind:
+            self._left_behind.pop().clear()
             yield
-        for place, end in begun.items():
-            if self._gone.get(place) == end:
-                del self._gone[place]
 
     def places_of(self, contract: bytes) -> list[Hashable]:
         """Where the contract has subscribers."""
-        places = self._shard_of(contract).get(contract, ())
-        return [place for place in places if place not in self._gone] if self._gone else list(places)
+        shard = _shard_of(contract)
+        return [place for place, here in self._places.items() if contract in here.shards[shard]]
 
     def count_of(self, contract: bytes) -> int:
         """How many subscribers the contract has."""
-        places = self._shard_of(contract).get(contract)
-        return 0 if places is None else self._count(places)
+        shard = _shard_of(contract)
+        return sum(here.shards[shard].get(contract, 0) for here in self._places.values())
 
     def contracts(self, shard: int, at_least: int) -> tuple[int | None, list[tuple[bytes, int]]]:
         """Contracts that have subscribers, with their number, piece by piece.
@@ -135,19 +136,16 @@ class SubscriberCounts:
             Where to go on, None at the end, and the contracts.
         """
         found: list[tuple[bytes, int]] = []
-        while shard < SHARDS:
-            counts = ((contract, self._count(places)) for contract, places in self._shards[shard].items())
-            found += [(contract, count) for contract, count in counts if count]
+        while shard < SHARDS and len(found) < at_least:
+            counts: dict[bytes, int] = {}
+            for here in self._places.values():
+                for contract, count in here.shards[shard].items():
+                    counts[contract] = counts.get(contract, 0) + count
+            found += counts.items()
             shard += 1
-            if len(found) >= at_least:
-                break
         return (shard if shard < SHARDS else None), found
 
-    def _shard_of(self, contract: bytes) -> dict[bytes, Counter[Hashable]]:
-        # by Python's hash, which is salted: whoever chooses the contracts cannot choose one shard for all
-        return self._shards[hash(contract) % SHARDS]
 
-    def _count(self, places: Counter[Hashable]) -> int:
-        if not self._gone:
-            return places.total()
-        return sum(count for place, count in places.items() if place not in self._gone)
+def _shard_of(contract: bytes) -> int:
+    # by Python's hash, which is salted: whoever chooses the contracts cannot choose one shard for all
+    return hash(contract) % SHARDS
