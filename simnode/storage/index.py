@@ -28,10 +28,8 @@ from simnode.storage.rows import (
     ContractRow,
     Extents,
     SegmentRef,
-    extents_nbytes,
     pack_extents,
     pack_row,
-    segment_refs,
     unpack_extents,
     unpack_row,
 )
@@ -53,6 +51,7 @@ COUNTED_AT_ONCE: Final = 10_000
 
 _TOTALS: Final = struct.Struct("<qq")
 _TOTALS_KEY: Final = b"totals"
+_NO_TOTALS: Final = _TOTALS.pack(0, 0)
 _RANGE: Final = struct.Struct("<QQ")
 
 
@@ -105,6 +104,8 @@ class Batch:
         self._transaction.put(row.instance, pack_row(row), db=self._index.contracts_db)
         if old is None:
             self._count((row.params, row.state), ())
+        elif row.params is old.params:
+            self._count((row.state,), (old.state,))
         else:
             self._count((row.params, row.state), (old.params, old.state))
 
@@ -125,29 +126,45 @@ class Batch:
     def write_totals(self) -> None:
         """Adds what the batch changed; the last thing that `Index.write` does."""
         if self._nbytes or self._segment_nbytes:
-            totals = self._index.totals_in(self._transaction)
-            packed = _TOTALS.pack(totals.nbytes + self._nbytes, totals.segment_nbytes + self._segment_nbytes)
-            self._transaction.put(_TOTALS_KEY, packed, db=self._index.meta_db)
+            transaction, database = self._transaction, self._index.meta_db
+            nbytes, segment_nbytes = _TOTALS.unpack(transaction.get(_TOTALS_KEY, _NO_TOTALS, db=database))
+            packed = _TOTALS.pack(nbytes + self._nbytes, segment_nbytes + self._segment_nbytes)
+            transaction.put(_TOTALS_KEY, packed, db=database)
 
     def count_again(self, *values: Extents) -> None:
         """These are in the index and in none of its sums."""
         self._count(values, ())
 
     def _count(self, new: tuple[Extents, ...], old: tuple[Extents, ...]) -> None:
-        for extents in new:
-            self._nbytes += extents_nbytes(extents)
+        kept: list[SegmentRef] = []
+        before: list[SegmentRef] = []
+        nbytes = 0
+        for extents in new:  # written out, because it runs for each write
+            for extent in extents:
+                if isinstance(extent, bytes):
+                    nbytes += len(extent)
+                else:
+                    kept.append(extent)
         for extents in old:
-            self._nbytes -= extents_nbytes(extents)
-        kept, before = segment_refs(*new), segment_refs(*old)
-        if kept == before:  # as nearly always: both are empty
-            return
+            for extent in extents:
+                if isinstance(extent, bytes):
+                    nbytes -= len(extent)
+                else:
+                    before.append(extent)
+        self._nbytes += nbytes
+        if kept or before:
+            self._count_segments(kept, before)
+
+    def _count_segments(self, kept: list[SegmentRef], before: list[SegmentRef]) -> None:
         names = {ref.name for ref in kept}
         database = self._index.segments_db
         for ref in before:
+            self._nbytes -= ref.nbytes
             self._segment_nbytes -= _pages(ref)
             if ref.name not in names:
                 self._transaction.delete(ref.name.encode(), db=database)
         for ref in kept:
+            self._nbytes += ref.nbytes
             self._segment_nbytes += _pages(ref)
             self._transaction.put(ref.name.encode(), _RANGE.pack(ref.start, ref.stop), db=database)
 
@@ -205,7 +222,7 @@ class Index:
             with environment.begin(self.meta_db, write=create) as transaction:
                 if create:
                     if transaction.put(b"format", FORMAT, overwrite=False):
-                        transaction.put(_TOTALS_KEY, _TOTALS.pack(0, 0))
+                        transaction.put(_TOTALS_KEY, _NO_TOTALS)
                 found = transaction.get(b"format")
         #: whether there are totals: not in an index that an older simnode wrote, until `recount`
         self.is_counted = found == FORMAT
@@ -285,12 +302,7 @@ class Index:
             IndexDamaged: there are none, although `is_counted`.
             IndexFailure: LMDB is broken.
         """
-        with _typed_errors(self.path), self._environment.begin() as transaction:
-            return self.totals_in(transaction)
-
-    def totals_in(self, transaction: lmdb.Transaction[bytes]) -> Totals:
-        """As `totals`, inside a transaction."""
-        packed = transaction.get(_TOTALS_KEY, db=self.meta_db)
+        packed = self._lookup(self.meta_db, _TOTALS_KEY)
         if packed is None:
             raise IndexDamaged(f"the index at {self.path} has no totals")
         nbytes, segment_nbytes = _TOTALS.unpack(packed)
@@ -325,7 +337,7 @@ class Index:
             counted: is told now and then how many rows were counted.
         """
         with _typed_errors(self.path), self._environment.begin(write=True) as transaction:
-            transaction.put(_TOTALS_KEY, _TOTALS.pack(0, 0), db=self.meta_db)
+            transaction.put(_TOTALS_KEY, _NO_TOTALS, db=self.meta_db)
             transaction.drop(self.segments_db, delete=False)
             batch = Batch(self, transaction)
             number = 0
