@@ -69,10 +69,16 @@ def get(
     timeout: TimeoutS = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a contract's state to a file, piece by piece as it comes."""
-    from simnode.cli import transfer
+    """Write a contract's state to a file, piece by piece as it comes.
 
-    if as_json and output == transfer.STANDARD_OUTPUT:
+    FILE takes its new content when that is complete, and keeps its mode and owner; links are followed.
+    A device, a pipe, a mounted file, a file of several names or in a directory that is not writable is
+    written in place.
+    """
+    from simnode.cli import transfer
+    from simnode.storage.output_file import is_standard_output
+
+    if as_json and is_standard_output(output):
         raise typer.BadParameter("standard output cannot take both the state and --json", param_hint="--json")
     target = Target(url=url, encoding=encoding, streaming=streaming, token=token, timeout_s=timeout)
     target.run(lambda client: transfer.get(client, key, output, as_json=as_json))

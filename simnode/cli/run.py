@@ -47,7 +47,7 @@ def run(
 
     from rich.console import Console
 
-    from simnode.experiments.artefacts import default_directory, write_artefacts
+    from simnode.experiments.artefacts import check_artefacts, default_directory, write_artefacts
     from simnode.experiments.errors import ExperimentFailed
     from simnode.experiments.experiment import Experiment
     from simnode.experiments.payloads import PayloadError, default_paths
@@ -67,7 +67,7 @@ def run(
     )
     directory = out if out is not None else default_directory(loaded.name)
     try:
-        directory.mkdir(parents=True, exist_ok=True)  # not found out after minutes of work
+        check_artefacts(directory)  # not found out after minutes of work
         results, story = asyncio.run(_observed(experiment))
         paths = write_artefacts(results, story, directory)
     except PayloadError as error:
