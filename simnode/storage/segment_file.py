@@ -43,6 +43,18 @@ def sync_directory(directory: Path) -> None:
         os.close(fd)
 
 
+def punch_hole(fd: int, start: int, stop: int) -> None:
+    """Give pages of an open file back: the system call behind `SegmentFile.punch`.
+
+    `MADV_REMOVE` on a passing mapping, because Python's `os` has no `fallocate` with a mode.
+
+    Raises:
+        OSError: EOPNOTSUPP, among others, where the filesystem cannot.
+    """
+    with mmap.mmap(fd, stop - start, offset=start) as mapping:
+        mapping.madvise(mmap.MADV_REMOVE)
+
+
 class SegmentFile:
     """One open segment file. Not thread-safe; closed when dropped.
 
@@ -130,11 +142,10 @@ class SegmentFile:
     def punch(self, start: int, stop: int) -> None:
         """Give the pages of `[start, stop)` (page aligned) back to the filesystem; they read as zeros.
 
-        `MADV_REMOVE` on a passing mapping, because Python's `os` has no `fallocate` with a mode.
+        Not on every filesystem: see `filesystem.examine`.
         """
         if stop > start:
-            with mmap.mmap(self._fd, stop - start, offset=start) as mapping:
-                mapping.madvise(mmap.MADV_REMOVE)
+            punch_hole(self._fd, start, stop)
 
     def held_bytes(self) -> int:
         """Bytes that the file's pages occupy."""

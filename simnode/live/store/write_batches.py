@@ -61,7 +61,9 @@ class WriteBatches:
         self._index = index
         self._service = service
         self._subscribers = subscribers
-        self._kept = KeptSegments(settings.segments_dir, service, limit_bytes=settings.store_limit_bytes)
+        self._kept = KeptSegments(
+            settings.segments_dir, service, limit_bytes=settings.store_limit_bytes, trims=settings.punches
+        )
         self._placer = Placer(settings.segments_dir, service, self._kept, durable=settings.durable)
         self._changes = RowChanges(index, self._placer, subscribers)
         self._loop = asyncio.get_running_loop()
