@@ -154,7 +154,8 @@ class Node:
             logger.info("swept %s, %d bytes of a node that is gone", leftover.path, leftover.nbytes)
         self._share = RunDirectory.create(runs_root(), secrets.token_hex(4))
         run_dir = self._share.path
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-ray-"))
+        # Ray opens its directory to everybody, with each worker anew: it gets one inside a closed one
+        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-"))
         (run_dir / RAY_LINK).symlink_to(self._ray_dir)
         self._settings = self._make_settings(run_dir)
         await self._prepare_data()
@@ -166,8 +167,7 @@ class Node:
         use_fresh_token(run_dir)
         try:
             with _signal_handler_kept():
-                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
-            self._ray_dir.chmod(0o700)  # Ray opens it to everybody
+                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir / RAY_LINK))
         except Exception as error:
             raise NodeStartFailed("ray", error) from error
         await self._start_actors()

@@ -67,6 +67,7 @@ class ServeConfig(BaseModel):
     handlers: PositiveInt = Field(default_factory=default_handlers)
     connections_per_handler: PositiveInt = 1000
     data_dir: Path | None = None
+    allow_lost_segments: bool = False
     store: StoreKind | None = None
     memory_budget: Annotated[ByteSize, Field(ge=MIB)] = ByteSize(GIB)
     chunked_responses: ChunkedResponses = ChunkedResponses.OPT_IN
@@ -93,6 +94,7 @@ class ServeConfig(BaseModel):
             run_dir=run_dir,
             data_dir=run_dir / "data" if self.data_dir is None else self.data_dir.resolve(),
             durable=self.is_durable,
+            allow_lost_segments=self.allow_lost_segments,
             host=self.host,
             port=self.port,
             metrics_port=self.metrics_port,
