@@ -9,6 +9,7 @@ import typer
 
 from simnode.cli.choices import EncodingName
 from simnode.cli.connection import DEFAULT_URL, AsJson, Contract, Encoding, Streaming, Target, TimeoutS, Token, Url
+from simnode.cli.paths import readable_file, user_path
 
 
 def parse_hex(text: str) -> bytes:
@@ -23,7 +24,7 @@ def parse_hex(text: str) -> bytes:
         raise typer.BadParameter(str(error)) from error
 
 
-StateFile = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The state.")]
+StateFile = Annotated[Path, typer.Argument(metavar="FILE", parser=readable_file, help="The state.")]
 
 
 def put(
@@ -31,7 +32,10 @@ def put(
     code: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="The contract's code.", show_default="an empty WebAssembly module"
+            metavar="FILE",
+            parser=readable_file,
+            help="The contract's code.",
+            show_default="an empty WebAssembly module",
         ),
     ] = None,
     params: Annotated[
@@ -61,7 +65,9 @@ def put(
 
 def get(
     key: Contract,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; -: standard output.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", parser=user_path, help="Where to; -: standard output.")
+    ],
     url: Url = DEFAULT_URL,
     encoding: Encoding = EncodingName.NATIVE,
     streaming: Streaming = True,
