@@ -16,20 +16,14 @@ def filled(file: SegmentFile, holes: list[tuple[int, int]]) -> bool:
     return True
 
 
-def emptied(file: SegmentFile, *, punches: bool) -> bool:
-    """Whether nobody holds a segment that is not needed; if so, its pages are free (see `empty`)."""
+def emptied(file: SegmentFile) -> bool:
+    """Whether the pages of a segment that is not needed could be freed: nobody holds it."""
     if not file.try_lock_exclusive():
         return False
-    empty(file, punches=punches)
+    empty(file)
     return True
 
 
-def empty(file: SegmentFile, *, punches: bool) -> None:
-    """Free the pages at once: an idle mapping in some cache would keep those of an unlinked file for long.
-
-    Args:
-        file: with the exclusive lock held.
-        punches: whether the filesystem can; else the pages go with the last mapping.
-    """
-    if punches:
-        file.punch(0, file.nbytes)
+def empty(file: SegmentFile) -> None:
+    """Free the pages at once: an idle mapping in some cache would keep those of an unlinked file for long."""
+    file.punch(0, file.nbytes)

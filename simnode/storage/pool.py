@@ -179,7 +179,7 @@ class SegmentPool:
             at_most: how many segments it looks at, those first that have waited longest.
         """
         self._trim_waiting(at_most)
-        self._lingering = [file for file in self._lingering if not emptied(file, punches=self._punches)]
+        self._lingering = [file for file in self._lingering if not emptied(file)]
 
     # -- after a restart --------------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class SegmentPool:
             self._unlink(entry, file)
             self._lingering.append(file)
         elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
-            empty(file, punches=self._punches)
+            empty(file)
             self._unlink(entry, file)
         else:
             self._accounts.rename(entry, entry.name.next_life())
@@ -384,7 +384,7 @@ class SegmentPool:
     def _unlink_free(self, names: list[str]) -> None:
         for name in names:
             file = SegmentFile.open(self.directory, name, writable=True)
-            if not emptied(file, punches=self._punches):
+            if not emptied(file):
                 self._lingering.append(file)
             self._unlink(self._accounts.entry(name, Condition.FREE), file)
 

@@ -28,6 +28,9 @@ STAT_BLOCK_BYTES: Final = 512
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a full filesystem, a full quota and `RLIMIT_FSIZE` say."""
 
+NO_HOLES: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+"""What filesystems say that do not give pages of a file back while it lives on."""
+
 
 def page_range(start: int, stop: int) -> tuple[int, int]:
     """The smallest range of whole pages around `[start, stop)`, in bytes."""
@@ -142,10 +145,14 @@ class SegmentFile:
     def punch(self, start: int, stop: int) -> None:
         """Give the pages of `[start, stop)` (page aligned) back to the filesystem; they read as zeros.
 
-        Not on every filesystem: see `filesystem.examine`.
+        Where the filesystem cannot (see `filesystem.examine`), they stay, with their bytes, as long as the file.
         """
         if stop > start:
-            punch_hole(self._fd, start, stop)
+            try:
+                punch_hole(self._fd, start, stop)
+            except OSError as error:
+                if error.errno not in NO_HOLES:
+                    raise
 
     def held_bytes(self) -> int:
         """Bytes that the file's pages occupy."""

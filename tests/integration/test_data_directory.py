@@ -110,7 +110,8 @@ async def test_without_punching_holes_a_node_works_and_its_figures_are_those_of_
             async with connect(node.url) as client:
                 for size in (MIB + 100, 5 * MIB + 1, 3 * MIB):  # replaced, and recycled
                     await client.put(code=b"code", params=b"a", state=bytes(size))
-                    await client.put(code=b"code", params=b"b", state=bytes(size))
+                    key = await client.put(code=b"code", params=b"b", state=bytes(size))
+                    await client.get(key)  # mapped from now on
 
             def held_bytes() -> int:
                 return sum(path.stat().st_blocks * 512 for path in (disk / "data" / "segments").glob("*.seg"))

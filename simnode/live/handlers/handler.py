@@ -184,6 +184,8 @@ class ConnectionHandler:
     # ---- time --------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
+        if not self._settings.punches:
+            self._backend.mappings.forget_unlinked()
         for session in list(self._sessions):
             session.handle_deadline(now_s)
         for websocket in list(self._websockets):
