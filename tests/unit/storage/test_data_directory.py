@@ -150,26 +150,6 @@ def test_a_damaged_index_is_named_with_what_to_do(data_dir: Path, kind: str) -> 
     assert message.endswith("; restore it from a backup, or choose another data directory")
 
 
-def test_no_page_can_be_damaged_without_being_noticed_or_being_free(data_dir: Path) -> None:
-    """Otherwise LMDB would meet it, in a process with clients."""
-    path = data_dir / "index" / "data.mdb"
-    whole = path.read_bytes()
-    noticed = 0
-    for number in range(2, len(whole) // PAGE):
-        overwrite(number * PAGE, b"\xff" * 16)(path)
-        try:
-            prepare_data_directory(data_dir)
-        except DataDamaged as error:
-            noticed += 1
-            assert str(path) in str(error)  # noqa: PT017 (a free page need not raise)
-        else:  # no page in use, so LMDB works without it
-            index = Index(data_dir / "index", readonly=True)
-            assert len(list(index.rows())) == 301
-            index.close()
-        path.write_bytes(whole)
-    assert noticed > 100
-
-
 def test_an_index_that_this_user_may_not_write_is_named_with_who(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
