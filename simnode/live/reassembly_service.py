@@ -89,6 +89,7 @@ class ReassemblyService:
             self._segments_dir,
             budget_bytes=self._settings.memory_budget_bytes,
             free_limit_bytes=self._settings.free_segments_bytes,
+            punches=self._settings.punches,
         )
         self._pool.rebuild()
         await self._server.start()

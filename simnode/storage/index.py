@@ -189,12 +189,15 @@ class Index:
     ) -> None:
         if readonly and not (path / "data.mdb").exists():
             raise IndexMissing(f"no index at {path}")
+        if not readonly:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path: Final = path
         with _typed_errors(self.path):
             self._environment = lmdb.Environment(
                 str(path),
                 map_size=MAP_BYTES,
                 readonly=readonly,
+                mode=0o600,
                 sync=durable,
                 metasync=durable,
                 max_readers=max_readers,

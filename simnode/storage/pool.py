@@ -42,6 +42,8 @@ class SegmentPool:
         free_limit_bytes: recycled segments kept for the next lease, all together.
         untrimmed_limit_bytes: pages around what rows refer to that may wait for `tidy`, all together: a segment that
             is retired before that needs no trimming.
+        punches: whether the filesystem takes pages back from a file that lives on (`filesystem.examine`). If not, a
+            stored segment occupies all of its length, and the figures say so.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class SegmentPool:
         budget_bytes: int,
         free_limit_bytes: int,
         untrimmed_limit_bytes: int = UNTRIMMED_BYTES,
+        punches: bool = True,
     ) -> None:
         self.directory: Final = directory
         self.budget_bytes: Final = budget_bytes
         self.untrimmed_limit_bytes: Final = untrimmed_limit_bytes
+        self._punches: Final = punches
         self._free: Final = FreeList(free_limit_bytes)
         self._accounts: Final = Accounts()
         self._new_names: Final = SegmentName.sequence(next_epoch(directory))
@@ -153,7 +157,7 @@ class SegmentPool:
             raise IndexError(f"{kept_bytes} bytes of [{start}:{stop}] in segment {name} of {entry.capacity} bytes")
         first, last = page_range(start, stop)
         self._accounts.move(entry, Condition.STORED, payload_bytes=kept_bytes)
-        excess = entry.capacity - (last - first)
+        excess = entry.capacity - (last - first) if self._punches else 0
         may_wait = self._untrimmed_bytes + excess <= self.untrimmed_limit_bytes
         if excess and (may_wait or not self._trim(entry, first, last)):
             self._remember_untrimmed(name, entry.capacity, first, last)
@@ -254,7 +258,7 @@ class SegmentPool:
             raise IndexError(f"[{start}:{stop}] in segment {name} of {entry.capacity} bytes")
         first, last = page_range(start, stop)
         excess = entry.capacity - (last - first)
-        if excess and not entry.holes and name not in self._untrimmed:
+        if excess and self._punches and not entry.holes and name not in self._untrimmed:
             self._accounts.move(entry, Condition.STORED, payload_bytes=stop - start)
             self._remember_untrimmed(name, entry.capacity, first, last)
 

@@ -179,6 +179,8 @@ class ConnectionHandler:
 
     def _tick(self, now_s: float) -> None:
         self._reports.forget_old()
+        if not self._settings.punches:
+            self._backend.mappings.forget_unlinked()
         for session in list(self._sessions):
             session.handle_deadline(now_s)
         for websocket in list(self._websockets):

@@ -24,6 +24,7 @@ from simnode.live.store.write_batches import WriteBatches
 from simnode.live.store_codes import MISSING, REFUSED
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
+from simnode.storage.data_directory import check_index
 from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.index import Index
 
@@ -68,6 +69,7 @@ class ContractStore:
     async def start(self) -> None:
         """Opens the index and listens."""
         self._lock = DirectoryLock(self._settings.index_dir)
+        check_index(self._settings.index_dir)
         self._index = Index(
             self._settings.index_dir,
             durable=self._settings.durable,

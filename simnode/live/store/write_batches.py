@@ -32,6 +32,9 @@ from simnode.storage.index import Index
 
 logger = logging.getLogger(__name__)
 
+SEGMENTS_AT_ONCE = 1024
+"""Read from the index in one go."""
+
 BATCH_WRITES = 512
 """Writes in one transaction at the most, so that the first of a flood is not answered after the last."""
 
@@ -64,8 +67,14 @@ class WriteBatches:
             settings.segments_dir,
             service,
             limit_bytes=settings.store_limit_bytes,
-            held_bytes=index.totals().segment_nbytes,
+            held_bytes=index.totals().segment_nbytes if settings.punches else 0,
+            trims=settings.punches,
         )
+        if not settings.punches:  # the totals are of pages, and here whole segments count
+            refs = index.segments("", SEGMENTS_AT_ONCE)
+            while refs:
+                self._kept.found(refs)
+                refs = index.segments(refs[-1].name, SEGMENTS_AT_ONCE)
         self._placer = Placer(settings.segments_dir, service, self._kept, durable=settings.durable)
         self._changes = RowChanges(index, self._placer, subscribers)
         self._loop = asyncio.get_running_loop()
