@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +43,7 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.reader import read_slot
 from simnode.metrics.slab import StatsSlab, slab_path
+from simnode.storage.data_directory import prepare_data_directory
 from simnode.storage.run_directory import RunDirectory
 
 logger = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class Node:
 
     Raises:
         NodeStartFailed: on entering, when a process of the node cannot do its work.
+        StorageError: on entering, when it cannot work in its data directory.
     """
 
     def __init__(self, make_settings: Callable[[Path], NodeSettings]) -> None:
@@ -146,14 +149,16 @@ class Node:
     # ---- start -------------------------------------------------------------------------------
 
     async def _start(self) -> None:
+        os.umask(0o077)  # inherited by Ray and the actors: what a node makes is for its user alone
         for leftover in sweep_dead_nodes():
             logger.info("swept %s, %d bytes of a node that is gone", leftover.path, leftover.nbytes)
         self._share = RunDirectory.create(runs_root(), secrets.token_hex(4))
         run_dir = self._share.path
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-ray-"))
+        # Ray opens its directory to everybody, with each worker anew: it gets one inside a closed one
+        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-"))
         (run_dir / RAY_LINK).symlink_to(self._ray_dir)
         self._settings = self._make_settings(run_dir)
-        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        await self._prepare_data()
         self._logs = LogCollector(run_dir)
         self._logs.start()
         self._slab = StatsSlab.open(run_dir, Role.SUPERVISOR, 0, now_s=time.monotonic())
@@ -162,10 +167,17 @@ class Node:
         use_fresh_token(run_dir)
         try:
             with _signal_handler_kept():
-                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir))
+                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir / RAY_LINK))
         except Exception as error:
             raise NodeStartFailed("ray", error) from error
         await self._start_actors()
+
+    async def _prepare_data(self) -> None:
+        """Damaged data ends the start here, before there are processes that could die of it."""
+        settings = self._settings
+        prepare = partial(prepare_data_directory, settings.data_dir, allow_lost=settings.allow_lost_segments)
+        facts = await asyncio.get_running_loop().run_in_executor(None, prepare)
+        self._settings = replace(settings, punches=facts.punches)
 
     async def _start_actors(self) -> None:
         reassembly, store = _Process(ReassemblyServiceActor, 0), _Process(ContractStoreActor, 0)

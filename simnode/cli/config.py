@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -33,6 +34,7 @@ from pydantic_core import ErrorDetails
 from simnode.cli.choices import ChunkedResponses, LogFormat, StoreKind
 from simnode.live.settings import GIB, NodeSettings
 from simnode.protocol.limits import MIB
+from simnode.storage.text_file import NotUtf8, read_text
 
 MAX_PORT = 65535
 
@@ -50,6 +52,15 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _as_data_dir(value: Path) -> Path:
+    """No shell has expanded `~` in a file, or after `=`."""
+    path = Path(os.path.expanduser(value))
+    if path.parts and path.parts[0].startswith("~"):
+        raise ValueError(f"there is no home directory {path.parts[0]}")
+    return path
+
+
+DataDir = Annotated[Path, AfterValidator(_as_data_dir)]
 Port = Annotated[NonNegativeInt, Field(le=MAX_PORT)]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
 
@@ -66,7 +77,8 @@ class ServeConfig(BaseModel):
     metrics_port: Port = 9509
     handlers: PositiveInt = Field(default_factory=default_handlers)
     connections_per_handler: PositiveInt = 1000
-    data_dir: Path | None = None
+    data_dir: DataDir | None = None
+    allow_lost_segments: bool = False
     store: StoreKind | None = None
     memory_budget: Annotated[ByteSize, Field(ge=MIB)] = ByteSize(GIB)
     chunked_responses: ChunkedResponses = ChunkedResponses.OPT_IN
@@ -93,6 +105,7 @@ class ServeConfig(BaseModel):
             run_dir=run_dir,
             data_dir=run_dir / "data" if self.data_dir is None else self.data_dir.resolve(),
             durable=self.is_durable,
+            allow_lost_segments=self.allow_lost_segments,
             host=self.host,
             port=self.port,
             metrics_port=self.metrics_port,
@@ -116,6 +129,7 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> ServeConfig:
     Raises:
         ConfigError: the file cannot be read or is no TOML, or a setting is unknown or wrong.
     """
+    file = None if file is None else Path(os.path.expanduser(file))
     text = "" if file is None else _read(file)
     try:
         settings = tomllib.loads(text)
@@ -132,11 +146,11 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> ServeConfig:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 text") from error
+    except NotUtf8 as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _place(details: ErrorDetails, file: Path | None, text: str, given: Mapping[str, Any]) -> str:

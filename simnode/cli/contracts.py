@@ -9,6 +9,7 @@ import typer
 
 from simnode.cli.choices import EncodingName
 from simnode.cli.connection import DEFAULT_URL, AsJson, Contract, Encoding, Streaming, Target, TimeoutS, Token, Url
+from simnode.cli.paths import readable_file, user_path
 
 
 def parse_hex(text: str) -> bytes:
@@ -23,7 +24,7 @@ def parse_hex(text: str) -> bytes:
         raise typer.BadParameter(str(error)) from error
 
 
-StateFile = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The state.")]
+StateFile = Annotated[Path, typer.Argument(metavar="FILE", parser=readable_file, help="The state.")]
 
 
 def put(
@@ -31,7 +32,10 @@ def put(
     code: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="The contract's code.", show_default="an empty WebAssembly module"
+            metavar="FILE",
+            parser=readable_file,
+            help="The contract's code.",
+            show_default="an empty WebAssembly module",
         ),
     ] = None,
     params: Annotated[
@@ -61,7 +65,9 @@ def put(
 
 def get(
     key: Contract,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; -: standard output.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", parser=user_path, help="Where to; -: standard output.")
+    ],
     url: Url = DEFAULT_URL,
     encoding: Encoding = EncodingName.NATIVE,
     streaming: Streaming = True,
@@ -69,10 +75,16 @@ def get(
     timeout: TimeoutS = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Write a contract's state to a file, piece by piece as it comes."""
-    from simnode.cli import transfer
+    """Write a contract's state to a file, piece by piece as it comes.
 
-    if as_json and output == transfer.STANDARD_OUTPUT:
+    FILE takes its new content when that is complete, and keeps its mode and owner; links are followed.
+    A device, a pipe, a mounted file, a file of several names or in a directory that is not writable is
+    written in place.
+    """
+    from simnode.cli import transfer
+    from simnode.storage.output_file import is_standard_output
+
+    if as_json and is_standard_output(output):
         raise typer.BadParameter("standard output cannot take both the state and --json", param_hint="--json")
     target = Target(url=url, encoding=encoding, streaming=streaming, token=token, timeout_s=timeout)
     target.run(lambda client: transfer.get(client, key, output, as_json=as_json))

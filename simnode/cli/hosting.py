@@ -8,8 +8,10 @@ from blake3 import blake3
 
 from simnode.cli.output import emit_json, format_size, print_facts, print_table
 from simnode.client import CannotEncode, Client
+from simnode.protocol.codec.source import MAX_ITEMS
 from simnode.protocol.keys import decode_instance_id, encode_base58
 from simnode.protocol.messages.contracts import ContractKey
+from simnode.protocol.messages.responses import ContractState
 
 UNKNOWN_CODE = bytes(32)
 """Stands for a code hash that nobody told us; simnode finds a contract by its instance id alone."""
@@ -44,9 +46,11 @@ async def list_contracts(client: Client, *, as_json: bool) -> None:
 async def _hosted(client: Client) -> list[HostedContract]:
     hosting = await client.node.neighbor_hosting()
     names = [hosted.contract_key for hosted in hosting.my_hosted]
-    keys = [ContractKey(decode_instance_id(name), UNKNOWN_CODE) for name in names]
-    diagnostics = await client.node.diagnostics(contracts=keys, details=False)
-    states = dict(diagnostics.contract_states)
+    states: dict[str, ContractState] = {}
+    for at in range(0, len(names), MAX_ITEMS):
+        keys = [ContractKey(decode_instance_id(name), UNKNOWN_CODE) for name in names[at : at + MAX_ITEMS]]
+        diagnostics = await client.node.diagnostics(contracts=keys, details=False)
+        states.update(diagnostics.contract_states)
     return [
         HostedContract(key=name, bytes=state.size_bytes, subscribers=state.subscribers)
         if (state := states.get(name)) is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simnode.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, describe_os_error, emit, fail, note
+from simnode.cli.paths import readable_file, user_path
 
 if TYPE_CHECKING:
     from simnode.experiments.experiment import Experiment
@@ -21,7 +22,7 @@ def run(
     ] = "quickstart",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the files go.", show_default="simnode-run-SCENARIO", file_okay=False),
+        typer.Option(metavar="DIR", parser=user_path, help="Where the files go.", show_default="simnode-run-SCENARIO"),
     ] = None,
     payload: Annotated[
         Path | None,
@@ -29,9 +30,7 @@ def run(
             metavar="FILE",
             help="Cut payloads from this file.",
             show_default="the largest binaries of the environment",
-            exists=True,
-            dir_okay=False,
-            readable=True,
+            parser=readable_file,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of the table.")] = False,
@@ -47,7 +46,7 @@ def run(
 
     from rich.console import Console
 
-    from simnode.experiments.artefacts import default_directory, write_artefacts
+    from simnode.experiments.artefacts import check_artefacts, default_directory, write_artefacts
     from simnode.experiments.errors import ExperimentFailed
     from simnode.experiments.experiment import Experiment
     from simnode.experiments.payloads import PayloadError, default_paths
@@ -67,7 +66,7 @@ def run(
     )
     directory = out if out is not None else default_directory(loaded.name)
     try:
-        directory.mkdir(parents=True, exist_ok=True)  # not found out after minutes of work
+        check_artefacts(directory)  # not found out after minutes of work
         results, story = asyncio.run(_observed(experiment))
         paths = write_artefacts(results, story, directory)
     except PayloadError as error:

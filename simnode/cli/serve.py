@@ -26,6 +26,9 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep contracts here, for the next node too.", file_okay=False)
     ] = None,
+    allow_lost_segments: Annotated[
+        bool, typer.Option("--allow-lost-segments", help="Start although states are missing, and serve the others.")
+    ] = False,
     store: Annotated[
         StoreKind | None,
         typer.Option(help="Where contracts are.", show_default="disk if there is a --data-dir, else memory"),
@@ -66,6 +69,7 @@ def serve(
         "handlers": handlers,
         "connections-per-handler": connections_per_handler,
         "data-dir": data_dir,
+        "allow-lost-segments": allow_lost_segments or None,
         "store": store,
         "memory-budget": memory_budget,
         "chunked-responses": chunked_responses,

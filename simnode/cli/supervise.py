@@ -24,6 +24,8 @@ from simnode.cli.output import describe_os_error, emit, emit_json, fail, note, s
 from simnode.cli.ports import is_loopback, port_is_taken, reachable_host
 from simnode.live.logs import formatter
 from simnode.live.sockets.handshake import PATHS
+from simnode.storage.data_directory import check_purpose
+from simnode.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from actors.node import Node
@@ -43,6 +45,7 @@ def supervise(config: ServeConfig, *, as_json: bool) -> None:
     Raises:
         typer.Exit: with 1, it did not start; a line on standard error says why.
     """
+    os.umask(0o077)  # what a node makes is for its user alone
     _write_logs(config)
     for name, port in (("--port", config.port), ("--metrics-port", config.metrics_port)):
         host = config.host if name == "--port" else "127.0.0.1"
@@ -65,6 +68,8 @@ def _run(config: ServeConfig, *, as_json: bool) -> None:
     except NodeStartFailed as error:
         if isinstance(error.cause, OSError) and error.cause.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
             fail(f"cannot listen on {config.host}, ports {config.port} and {config.metrics_port}: {error.cause}")
+        fail(f"the node did not start: {error}")
+    except StorageError as error:
         fail(f"the node did not start: {error}")
     except OSError as error:  # no room or no right to make its directories
         fail(f"the node did not start: {describe_os_error(error)}")
@@ -131,14 +136,19 @@ def _locked(data_dir: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        check_purpose(data_dir)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except StorageError as error:
+        fail(error)
     except OSError as error:
         fail(describe_os_error(error))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         fail(f"{data_dir} is in use by another node")
+    except OSError as error:
+        fail(f"{data_dir}: its filesystem has no locks ({error.strerror}); choose a directory on a local disk")
     else:
         yield
     finally:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from blake3 import blake3
 
@@ -20,8 +19,7 @@ from simnode.cli.output import Bar, emit, emit_json, note, progress_bar
 from simnode.client import Client, Notification
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.contracts import Delta, State, StateAndDelta
-
-STANDARD_OUTPUT = Path("-")
+from simnode.storage.output_file import OutputFile
 
 DEFAULT_CODE = b"\0asm\x01\0\0\0"
 """The smallest WebAssembly module: magic number and version, no section."""
@@ -44,14 +42,23 @@ async def put(client: Client, file: Path, *, code: Path | None, params: bytes, s
 
 
 async def get(client: Client, contract: bytes, output: Path, *, as_json: bool) -> None:
-    """Writes a state to a file, which is there only once it is complete."""
-    async with client.get_stream(contract) as stream:
-        with _written(output) as file, progress_bar(f"get {output.name}", stream.total_bytes) as bar:
-            done = 0
-            async for piece in stream:
-                file.write(piece)
-                done += len(piece)
-                bar.set(done)
+    """Writes a state to a file, which is there only once it is complete, if it can be replaced at all.
+
+    Raises:
+        OSError: it cannot be written; found out before the node is asked, if possible.
+    """
+    with OutputFile(output) as target:
+        if target.in_place is not None:
+            note(f"simnode: {output} is written in place, and incomplete until the end: {target.in_place}")
+        async with client.get_stream(contract) as stream:
+            with progress_bar(f"get {output.name}", stream.total_bytes) as bar:
+                file = target.begin()
+                done = 0
+                async for piece in stream:
+                    file.write(piece)
+                    done += len(piece)
+                    bar.set(done)
+            target.commit()
         if as_json:
             emit_json({"key": encode_base58(stream.key.instance), "bytes": done, "file": str(output)})
 
@@ -123,25 +130,6 @@ def _mapped(path: Path | None) -> Iterator[mmap.mmap | bytes]:
             yield file.read()
         else:
             yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes its name when it is complete, and vanishes when it never is."""
-    if path == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    elif path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to be replaced
-        with path.open("wb") as file:
-            yield file
-    else:
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                yield file
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @asynccontextmanager

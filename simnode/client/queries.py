@@ -41,7 +41,7 @@ class Node:
         """How the node is doing.
 
         Args:
-            contracts: whose states are reported on.
+            contracts: whose states are reported on; a node takes up to 1,024 in one question.
             details: everything that the protocol offers; False: only about `contracts`.
             timeout_s: seconds without progress; None: the client's.
         """

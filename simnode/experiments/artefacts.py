@@ -7,6 +7,7 @@ from pathlib import Path
 from simnode.experiments.machine import Run
 from simnode.experiments.report import render_report
 from simnode.experiments.results import Results
+from simnode.storage.output_file import OutputFile
 
 RESULTS_FILE = "results.json"
 RUN_FILE = "run.json"
@@ -18,8 +19,19 @@ def default_directory(scenario_name: str) -> Path:
     return Path(f"simnode-run-{scenario_name}")
 
 
+def check_artefacts(directory: Path) -> None:
+    """Makes the directory, and sure that the three files can be written, before there is anything to write.
+
+    Raises:
+        OSError: they cannot.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (RESULTS_FILE, RUN_FILE, REPORT_FILE):
+        OutputFile(directory / name).discard()
+
+
 def write_artefacts(results: Results, run: Run, directory: Path) -> list[Path]:
-    """Writes the three files, in place of those of an earlier run, and returns their paths.
+    """Writes the three files, each as a whole in place of that of an earlier run, and returns their paths.
 
     Raises:
         OSError: they cannot be written.
@@ -31,5 +43,7 @@ def write_artefacts(results: Results, run: Run, directory: Path) -> list[Path]:
         REPORT_FILE: render_report(results, run),
     }
     for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
+        with OutputFile(directory / name) as file:
+            file.begin().write(text.encode())
+            file.commit()
     return [directory / name for name in texts]

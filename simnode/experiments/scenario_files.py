@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from simnode.experiments.scenario import Location, Scenario, contradictions
+from simnode.storage.text_file import NotUtf8, read_text
 
 SHIPPED = files("simnode.experiments") / "scenarios"
 SUFFIX = ".toml"
@@ -39,8 +41,10 @@ def load_scenario(name_or_path: str) -> Scenario:
     """
     source = _find(name_or_path)
     try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(source)
+    except OSError as error:
+        raise ScenarioError(f"{name_or_path}: {error.strerror}") from error
+    except NotUtf8 as error:
         raise ScenarioError(f"{name_or_path}: {error}") from error
     return parse_scenario(text, str(source) if isinstance(source, Path) else name_or_path + SUFFIX)
 
@@ -74,7 +78,7 @@ def parse_scenario(text: str, file_name: str) -> Scenario:
 
 
 def _find(name_or_path: str) -> Path | Traversable:
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
     if path.is_file():
         return path
     if name_or_path in shipped_names():

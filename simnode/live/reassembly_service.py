@@ -13,9 +13,9 @@ Link methods of handlers: `hello(owner, granted)`, cast first; `adopt(names)`, c
 `give_back(nbytes)`, cast. They are told to `claim()`, which `adopt` answers, and to `relieve(segments)`: to end what
 moves most slowly, or the slowest reader of those segments, which only readers hold.
 
-Link methods of the store: `store_hello([[name], [name, start, stop] …])` of what is live; `lease(nbytes, "")`; and,
-cast, `release(name)`, `stored(name, start, stop, kept)` and `retire(name)`. It is asked `holds(names)`, and `heard()`,
-whose answer comes after all that it has cast.
+Link methods of the store: `store_hello()`, cast first; then `live([[name], [name, start, stop] …])`, as often as it
+takes, and `all_live()`; `lease(nbytes, "")`; and, cast, `release(name)`, `stored(name, start, stop, kept)` and
+`retire(name)`. It is asked `holds(names)`, and `heard()`, whose answer comes after all that it has cast.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ RELIEF_INTERVAL_S = 0.1
 
 LINGERING_NAMED = 256
 """Segments that handlers are told of at once, the oldest first."""
+ASKED_AT_ONCE = 100
+"""Segments that the store is asked about in one message: to free them all takes a few milliseconds."""
 
 ORPHAN_GRACE_S = 5.0
 """After a restart, how long a segment may stay unclaimed by the store and the handlers."""
@@ -72,7 +74,10 @@ class ReassemblyService:
         self._segments_dir: Path = settings.segments_dir
         self._pool: SegmentPool | None = None
         self._server = LinkServer(settings.socket_path("reassembly"), self._handle, self._lost)
+        #: of a store that has said all it had to say
         self._store: Link | None = None
+        #: what was stored when the latest store came, less what it has spoken of since
+        self._unconfirmed: set[str] = set()
         #: owners of leases that the store is to be asked about
         self._dead: set[str] = set()
         #: leases that handlers claim after a restart, until the store has said what its rows refer to
@@ -99,6 +104,7 @@ class ReassemblyService:
             budget_bytes=self._settings.memory_budget_bytes,
             free_limit_bytes=self._settings.free_segments_bytes,
             address_limit_bytes=int(self._settings.address_share * self._settings.memory_budget_bytes),
+            punches=self._settings.punches,
         )
         self._pool.rebuild()
         await self._server.start()
@@ -140,6 +146,7 @@ class ReassemblyService:
                     pool.stored(name, start, stop, kept)
                     self._note()
                 case "retire", [name]:
+                    self._unconfirmed.discard(name)
                     pool.retire(name)
                     self._relieve_readers()
                 case "hello", [owner, granted]:
@@ -151,8 +158,12 @@ class ReassemblyService:
                     pool.granted_bytes += granted
                 case "adopt", [names]:
                     self._claimed(link.peer, names)
-                case "store_hello", [names]:
-                    return self._welcome_store(link, names)
+                case "store_hello", []:
+                    self._welcome_store(link)
+                case "live", [live]:
+                    return self._confirm(live)
+                case "all_live", []:
+                    self._trust(link)
                 case _:
                     raise AssertionError(f"no such call: {method}")
         except (UnknownSegment, IndexError) as error:
@@ -228,9 +239,9 @@ class ReassemblyService:
     def _relieve(self) -> None:
         """Under pressure the slowest goes first: a reader of what is not current any more, else what moves slowly."""
         assert self._pool is not None
-        lingering = self._pool.lingering_names[:LINGERING_NAMED] if self._has_much_lingering else []
+        lingering = self._pool.lingering_names if self._has_much_lingering else []
         for other in self._server.links:
-            if other is not self._store:
+            if other.peer not in (None, STORE):
                 other.cast("relieve", lingering)
 
     def _doubt(self, name: str) -> None:
@@ -270,27 +281,38 @@ class ReassemblyService:
                     self._pool.adopt(name, owner)
         self._note()
 
-    def _welcome_store(self, link: Link, live: list[list[Any]]) -> list[str]:
-        """A store is there and says which segments, or just which part of them, it needs; returns those lost."""
+    def _welcome_store(self, link: Link) -> None:
+        """A store is there, and will say which segments it needs."""
         assert self._pool is not None
         link.peer = STORE
-        self._store = link
-        referenced = {name for name, *_ in live}
-        missing = self._pool.live(sorted(referenced))
+        self._store = None
+        self._unconfirmed = set(self._pool.stored_names)
+
+    def _confirm(self, live: list[list[Any]]) -> list[str]:
+        """The store needs these segments, or just a part of them; returns those lost."""
+        assert self._pool is not None
+        names = [name for name, *_ in live]
+        self._unconfirmed.difference_update(names)
+        missing = self._pool.live(names)
         for name, *part in live:
             if part and name not in missing:
                 try:
                     self._pool.trim_later(name, *part)
                 except IndexError:  # not as long as its row says
                     missing.append(name)
-        for name in self._pool.stored_names:
-            if name not in referenced:  # told us, and died before its row was committed
-                self._pool.retire(name)
+        return missing
+
+    def _trust(self, link: Link) -> None:
+        """The store has said all it needs, so what nobody claims can be told from it."""
+        assert self._pool is not None
+        self._store = link
+        for name in self._unconfirmed:  # told us, and died before its row was committed
+            self._pool.retire(name)
+        self._unconfirmed = set()
         self._settle_claims()
         for other in self._server.links:
             if other.peer not in (None, STORE):  # who has not said who it is will claim by itself
                 other.cast("claim")
-        return missing
 
     # ---- deaths ------------------------------------------------------------------------------
 
@@ -315,11 +337,12 @@ class ReassemblyService:
 
     async def _settle(self, store: Link) -> None:
         """Frees what nobody claims, but for what the store has in hand: it is asked about that again."""
-        asked = self._unclaimed()
-        held = await store.call("holds", asked)
-        freed = set(asked).difference(held)
-        for name in self._unclaimed():  # its owner may be back by now
-            if name in freed:
+        unclaimed = self._unclaimed()
+        for at in range(0, len(unclaimed), ASKED_AT_ONCE):
+            asked = unclaimed[at : at + ASKED_AT_ONCE]
+            held = await store.call("holds", asked)
+            freed = set(asked).difference(held)
+            for name in freed.intersection(self._unclaimed()):  # its owner may be back by now
                 self._release(name)
 
     def _unclaimed(self) -> list[str]:

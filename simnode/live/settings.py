@@ -9,6 +9,7 @@ from simnode.live.sockets.handshake import LOOPBACK_HOSTS, AccessRules
 from simnode.node.ledger import Shares
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
+from simnode.storage.data_directory import INDEX, SEGMENTS
 
 GIB = 1024 * MIB
 
@@ -34,6 +35,9 @@ class NodeSettings:
         always_chunk: chunk large responses whether or not the client asked for it.
         response_mode: a name of `response_modes.MODES`; only a scenario sets another than `mapped`.
         progress_timeout_s: a client that takes none of the bytes due to it for so long is closed.
+        report_max_age_s: how old a long answer to a node query may be: identical queries share it for so long.
+        allow_lost_segments: start although segments that rows refer to are missing.
+        punches: whether the filesystem of `data_dir` takes pages back from a file that lives on; the node finds out.
         stuck_after_s: a process of the node whose heartbeat is older is killed and replaced.
     """
 
@@ -52,7 +56,10 @@ class NodeSettings:
     always_chunk: bool = False
     response_mode: str = "mapped"
     progress_timeout_s: float = 60.0
+    report_max_age_s: float = 1.0
     stuck_after_s: float = 15.0
+    allow_lost_segments: bool = False
+    punches: bool = True
     allowed_hosts: frozenset[str] = LOOPBACK_HOSTS
     tokens: frozenset[str] = frozenset()
     json_logs: bool = False
@@ -66,12 +73,12 @@ class NodeSettings:
 
     def __post_init__(self) -> None:
         # not a property: it is asked for with each lease, and joining paths takes a tenth of that
-        object.__setattr__(self, "segments_dir", self.data_dir / "segments")
+        object.__setattr__(self, "segments_dir", self.data_dir / SEGMENTS)
 
     @property
     def index_dir(self) -> Path:
         """Where the LMDB index is."""
-        return self.data_dir / "index"
+        return self.data_dir / INDEX
 
     @property
     def max_index_readers(self) -> int:

@@ -92,7 +92,7 @@ class StatsSlab:
             OSError: among others ENOSPC, when the file cannot be allocated in full.
         """
         path = slab_path(run_dir, role, slot)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         layout = layout_of(role)
         fd = _lock_existing(path, layout)
         if fd is None:

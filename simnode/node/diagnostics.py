@@ -1,17 +1,20 @@
-"""What a node says of itself. Enters: a `NodeView`. Leaves: query responses. Next: `simnode.live.handlers.handler`.
+"""What a node says of itself. Enters: a `NodeView`. Leaves: query responses. Next: `simnode.live.handlers.reports`.
 
+A response is a frame that costs nothing (`diagnose`) around a list that may be long. Whoever answers
+makes the entries of the list in pieces of the size it can afford, and gives them to the frame.
 A simulated node has no peers: its lists of peers are empty, not invented (protocol.md §6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.requests import (
     NodeQuery,
     QueryConnectedPeers,
+    QueryNeighborHostingInfo,
     QueryNodeDiagnostics,
     QuerySubscriptionInfo,
 )
@@ -38,9 +41,6 @@ class NodeView:
     Attributes:
         connections: clients of this process.
         contracts: in the node's store.
-        subscribers: by contract, over the whole node.
-        state_nbytes: of a contract, None if there is none.
-        hosted: every contract of the node.
     """
 
     name: str
@@ -48,41 +48,72 @@ class NodeView:
     uptime_seconds: int
     connections: int
     contracts: int
-    subscribers: Mapping[bytes, int]
-    state_nbytes: Callable[[bytes], int | None]
-    hosted: Callable[[], Sequence[bytes]]
 
 
-def diagnose(query: NodeQuery, view: NodeView) -> QueryResponse:
-    """Answers a query; sections that were not asked for are empty."""
+def diagnose(
+    query: NodeQuery,
+    view: NodeView,
+    *,
+    hosted: tuple[HostedContract, ...] = (),
+    subscriptions: tuple[SubscriptionInfo, ...] = (),
+    states: tuple[tuple[str, ContractState], ...] = (),
+) -> QueryResponse:
+    """Answers a query; sections that were not asked for are empty.
+
+    Args:
+        query: what is asked.
+        view: what is known without looking for it.
+        hosted: every contract of the node, for a query that wants it (`wants_hosted`).
+        subscriptions: of the whole node, for a query that wants them (`wants_subscriptions`).
+        states: of the contracts that a `QueryNodeDiagnostics` names.
+    """
     match query:
         case QueryConnectedPeers():
             return ConnectedPeers(peers=())
         case QuerySubscriptionInfo():
-            return NetworkDebug(subscriptions=_subscriptions(view), connected_peers=())
+            return NetworkDebug(subscriptions=subscriptions, connected_peers=())
         case QueryNodeDiagnostics():
-            return _node_diagnostics(query, view)
+            return _node_diagnostics(query, view, subscriptions, states)
         case _:  # QueryNeighborHostingInfo
-            return _neighbor_hosting(view)
+            return NeighborHosting(my_hosted=hosted, neighbor_hosting=(), stats=_NO_NEIGHBORS)
 
 
-def _subscriptions(view: NodeView) -> tuple[SubscriptionInfo, ...]:
-    """One entry a subscriber; clients have no identity beyond their number here."""
-    return tuple(
-        SubscriptionInfo(contract_key=contract, client_id=client)
-        for contract, count in view.subscribers.items()
-        for client in range(count)
+def wants_hosted(query: NodeQuery) -> bool:
+    """Whether the answer lists every contract."""
+    return isinstance(query, QueryNeighborHostingInfo)
+
+
+def wants_subscriptions(query: NodeQuery) -> bool:
+    """Whether the answer lists every subscription."""
+    return isinstance(query, QuerySubscriptionInfo) or (
+        isinstance(query, QueryNodeDiagnostics) and query.include_subscriptions
     )
 
 
-def _node_diagnostics(query: QueryNodeDiagnostics, view: NodeView) -> NodeDiagnostics:
-    states = []
-    for key in query.contract_keys:
-        nbytes = view.state_nbytes(key.instance)
-        if nbytes is not None:
-            count = view.subscribers.get(key.instance, 0)
-            state = ContractState(subscribers=count, subscriber_peer_ids=(), size_bytes=nbytes)
-            states.append((encode_base58(key.instance), state))
+def hosted_contract(contract: bytes) -> HostedContract:
+    """The entry of a contract that the node has."""
+    return HostedContract(
+        contract_key=encode_base58(contract), hosting_hash=int.from_bytes(contract[:4], "little"), hosted_since=0
+    )
+
+
+def subscriptions_of(contract: bytes, count: int) -> Iterator[SubscriptionInfo]:
+    """One entry for each subscriber; clients have no identity beyond their number here."""
+    return (SubscriptionInfo(contract_key=contract, client_id=client) for client in range(count))
+
+
+def contract_state(contract: bytes, nbytes: int, subscribers: int) -> tuple[str, ContractState]:
+    """The entry of a contract that a diagnosis was asked about."""
+    state = ContractState(subscribers=subscribers, subscriber_peer_ids=(), size_bytes=nbytes)
+    return encode_base58(contract), state
+
+
+def _node_diagnostics(
+    query: QueryNodeDiagnostics,
+    view: NodeView,
+    subscriptions: tuple[SubscriptionInfo, ...],
+    states: tuple[tuple[str, ContractState], ...],
+) -> NodeDiagnostics:
     return NodeDiagnostics(
         node_info=NodeInfo(
             peer_id=view.name,
@@ -94,8 +125,8 @@ def _node_diagnostics(query: QueryNodeDiagnostics, view: NodeView) -> NodeDiagno
         if query.include_node_info
         else None,
         network_info=NetworkInfo(connected_peers=(), active_connections=0) if query.include_network_info else None,
-        subscriptions=_subscriptions(view) if query.include_subscriptions else (),
-        contract_states=tuple(states),
+        subscriptions=subscriptions if query.include_subscriptions else (),
+        contract_states=states,
         system_metrics=SystemMetrics(active_connections=view.connections, hosting_contracts=view.contracts)
         if query.include_system_metrics
         else None,
@@ -103,19 +134,11 @@ def _node_diagnostics(query: QueryNodeDiagnostics, view: NodeView) -> NodeDiagno
     )
 
 
-def _neighbor_hosting(view: NodeView) -> NeighborHosting:
-    hosted = tuple(
-        HostedContract(
-            contract_key=encode_base58(contract), hosting_hash=int.from_bytes(contract[:4], "little"), hosted_since=0
-        )
-        for contract in view.hosted()
-    )
-    stats = HostingStats(
-        hosting_announces_sent=0,
-        hosting_announces_received=0,
-        updates_via_proximity=0,
-        updates_via_subscription=0,
-        false_positive_forwards=0,
-        avg_neighbor_hosting_size=0.0,
-    )
-    return NeighborHosting(my_hosted=hosted, neighbor_hosting=(), stats=stats)
+_NO_NEIGHBORS = HostingStats(
+    hosting_announces_sent=0,
+    hosting_announces_received=0,
+    updates_via_proximity=0,
+    updates_via_subscription=0,
+    false_positive_forwards=0,
+    avg_neighbor_hosting_size=0.0,
+)

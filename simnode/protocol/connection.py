@@ -86,6 +86,11 @@ def subject_of(request: ClientRequest) -> bytes | None:
     return None
 
 
+def response_too_large(nbytes: int) -> OperationError:
+    """What a client gets in place of a response over `MAX_RESPONSE_SIZE`."""
+    return OperationError(cause=f"a response of {nbytes} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes")
+
+
 class _Connection(ABC):
     """What both roles share: streams in, parcels out."""
 
@@ -223,12 +228,15 @@ class ServerConnection(_Connection):
         self._events.append(MessageRefused(cause=cause))
         self._answer(Unhandled(cause=cause))
 
-    def send_response(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+    def send_response(
+        self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None
+    ) -> None:
         """Answers a request; the reply goes out when its turn comes.
 
         Args:
             ticket: of its `RequestReceived`.
             result: what the node says.
+            encoded: the same, serialized in this connection's encoding, for a shell that answers many alike.
             token: comes back with the last message of the reply, or from `connection_lost`.
 
         Raises:
@@ -237,7 +245,7 @@ class ServerConnection(_Connection):
         """
         if not isinstance(ticket, Ticket):
             raise LocalProtocolError("a response needs the ticket of its request")
-        self.outbox.fill(ticket, self._pack(result, token))
+        self.outbox.fill(ticket, self._pack(result, token, encoded))
 
     def send_notification(
         self, notification: UpdateNotification, *, encoded: Rope | None = None, token: object = None
@@ -301,8 +309,7 @@ class ServerConnection(_Connection):
         except EncodeError as error:
             message = self.codec.encode_result(Err(Unhandled(cause=str(error))))
         if message.nbytes > MAX_RESPONSE_SIZE:
-            cause = f"a response of {len(message)} bytes exceeds the maximum of {MAX_RESPONSE_SIZE} bytes"
-            message = self.codec.encode_result(Err(OperationError(cause=cause)))
+            message = self.codec.encode_result(Err(response_too_large(message.nbytes)))
         nbytes = message.nbytes
         if nbytes <= CHUNK_THRESHOLD:
             is_mapped = type(result) is GetResponse and result.state.origin is not None

@@ -96,6 +96,9 @@ class Accounts:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        #: the same by what they are doing, and those that have an owner by that; a dict keeps their order
+        self._doing: dict[Condition, dict[Entry, None]] = {condition: {} for condition in Condition}
+        self._leased_to: dict[str, dict[Entry, None]] = {}
         #: sums over the entries, by condition
         self.held: Counter[Condition] = Counter()
         self.number: Counter[Condition] = Counter()
@@ -131,13 +134,11 @@ class Accounts:
 
     def names(self, condition: Condition) -> list[str]:
         """The segments that are doing this."""
-        if not self.number[condition]:
-            return []
-        return [name for name, entry in self._entries.items() if entry.condition is condition]
+        return [entry.key for entry in self._doing[condition]]
 
     def leased_to(self, owner: str) -> list[str]:
         """The segments in flight of one owner."""
-        return [name for name, entry in self._entries.items() if entry.owner == owner]
+        return [entry.key for entry in self._leased_to.get(owner, ())]
 
     def add(self, entry: Entry) -> None:
         """Take in a segment as it is."""
@@ -188,6 +189,18 @@ class Accounts:
                 del self.of_address[entry.address]
         if self.held[condition] > self.peak[condition]:
             self.peak[condition] = self.held[condition]
+        owner = entry.owner
+        if sign > 0:
+            self._doing[condition][entry] = None
+            if owner is not None:
+                self._leased_to.setdefault(owner, {})[entry] = None
+        else:
+            del self._doing[condition][entry]
+            if owner is not None:
+                leased = self._leased_to[owner]
+                del leased[entry]
+                if not leased:
+                    del self._leased_to[owner]
 
     def capacities(self) -> dict[str, int]:
         """The length that each segment's file must have."""
@@ -203,6 +216,8 @@ class Accounts:
             assert entry.owner is None or entry.condition is Condition.IN_FLIGHT, entry
             assert not entry.holes or entry.condition in (Condition.STORED, Condition.ORPHAN), entry
             assert not entry.address or entry.condition is Condition.IN_FLIGHT, entry
+            assert entry in self._doing[entry.condition], entry
+            assert entry.owner is None or entry in self._leased_to[entry.owner], entry
             held[entry.condition] += entry.held_bytes
             if entry.address:
                 of_address[entry.address] += entry.held_bytes
@@ -210,4 +225,7 @@ class Accounts:
         for condition in Condition:
             assert held[condition] == self.held[condition] <= self.peak[condition], condition
             assert len(self.names(condition)) == self.number[condition], condition
+        assert all(self._leased_to.values()), "an owner without leases is forgotten"
+        owned = [entry for entry in self._entries.values() if entry.owner is not None]
+        assert sum(map(len, self._leased_to.values())) == len(owned)
         assert self.payload_bytes == sum(entry.payload_bytes for entry in self._entries.values())

@@ -6,6 +6,9 @@ StorageError
 ├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
 ├── SegmentGone         the name no longer names a segment: look the row up again
 ├── DirectoryInUse      another living process owns it (the operator's fault, or it is about to die)
+├── NotADataDirectory   there is something else than a node's data (the operator's fault)
+├── UnsuitableFilesystem  it lacks what a node needs: locks, mappings, allocation (the operator's fault)
+├── DataDamaged         a file of the data is missing, or is not what it was; the text says what to do
 ├── UnknownSegment      the pool was told about a segment it does not have in that condition (the caller's fault)
 └── IndexFailure        LMDB said no: the disk's or the operator's fault
     ├── IndexFull       no room for the batch; nothing of it was written
@@ -38,6 +41,21 @@ class SegmentGone(StorageError):
 
 class DirectoryInUse(StorageError):
     """A directory that only one process may own has an owner."""
+
+
+class NotADataDirectory(StorageError):
+    """A path that is to be a data directory and has something else in it, or is none at all."""
+
+
+class UnsuitableFilesystem(StorageError):
+    """The filesystem of a directory cannot do what every node needs; the text names both."""
+
+
+class DataDamaged(StorageError):
+    """A file of a data directory is damaged or missing.
+
+    The text is one line: which file, what is wrong with it, and what to do. Nothing was changed.
+    """
 
 
 class UnknownSegment(StorageError):

@@ -1,5 +1,8 @@
 """The index: which contract is where. Enters: rows. Leaves: rows, to any process of the host. Next: `reader.py`.
 
+Beside contracts, codes and delegates it has what would otherwise be found by walking all of them: the
+segments that they refer to, and `Totals`. A batch changes these in the transaction of its rows.
+
 LMDB: one writer (the store), any number of reading processes, no server. A lookup is a read
 transaction of a microsecond, and none outlives its lookup: an open one keeps alive every page
 that was freed since. Never `writemap`: with it, a full tmpfs is SIGBUS instead of an error.
@@ -9,11 +12,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import lmdb
 
@@ -21,46 +27,93 @@ from simnode.storage.errors import IndexDamaged, IndexFailure, IndexFull, IndexM
 from simnode.storage.rows import (
     ContractRow,
     Extents,
+    SegmentRef,
     pack_extents,
     pack_row,
-    segment_names,
     unpack_extents,
     unpack_row,
 )
-from simnode.storage.segment_file import NO_ROOM
+from simnode.storage.segment_file import NO_ROOM, page_range
 
 MAP_BYTES: Final = 64 << 30
 """Address space, the same in every process: a reader whose map is smaller than the file fails."""
 DEFAULT_MAX_READERS: Final = 4096
 """Slots of the reader table, at least four for each handler; the first process to open the index decides."""
-FORMAT: Final = b"simnode-index-1"
+FORMAT: Final = b"simnode-index-2"
+UNCOUNTED_FORMAT: Final = b"simnode-index-1"
+"""Has neither totals nor a list of segments; `Index.recount` makes the newer format of it."""
 ROWS_AT_ONCE: Final = 256
 """Rows that one transaction of an iteration reads."""
 ALMOST_FULL_BYTES: Final = 64 * 1024
 """A filesystem with less than this has no room for a batch."""
+COUNTED_AT_ONCE: Final = 10_000
+"""Rows between two reports of `Index.recount`."""
+
+_TOTALS: Final = struct.Struct("<qq")
+_TOTALS_KEY: Final = b"totals"
+_NO_TOTALS: Final = _TOTALS.pack(0, 0)
+_RANGE: Final = struct.Struct("<QQ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the index.
+
+    Attributes:
+        nbytes: of states, parameters and codes.
+        segment_nbytes: of the pages that the index refers to in segments.
+    """
+
+    nbytes: int
+    segment_nbytes: int
+
+
+class _LookUp(Enum):
+    LOOK_UP = "look it up"
+
+
+LOOK_UP: Final = _LookUp.LOOK_UP
+"""Stands for the row that a new one replaces, when the caller does not know it."""
 
 
 class Batch:
     """Changes that are written together or not at all; valid inside `Index.write` only."""
 
-    __slots__ = ("_index", "_transaction")
+    __slots__ = ("_index", "_nbytes", "_segment_nbytes", "_transaction")
 
     def __init__(self, index: Index, transaction: lmdb.Transaction[bytes]) -> None:
         self._index = index
         self._transaction = transaction
+        #: how much the totals grow
+        self._nbytes = 0
+        self._segment_nbytes = 0
 
     def row(self, instance: bytes) -> ContractRow | None:
         """A contract's row as this batch would leave it."""
         packed = self._transaction.get(instance, db=self._index.contracts_db)
         return None if packed is None else unpack_row(instance, packed)
 
-    def put_row(self, row: ContractRow) -> None:
-        """Write a contract's row, in place of the one that may be there."""
+    def put_row(self, row: ContractRow, *, replaces: ContractRow | Literal[_LookUp.LOOK_UP] | None = LOOK_UP) -> None:
+        """Write a contract's row.
+
+        Args:
+            row: what to write.
+            replaces: the row that this batch would leave otherwise, None if there is none; the totals depend on it.
+        """
+        old = self.row(row.instance) if replaces is LOOK_UP else replaces
         self._transaction.put(row.instance, pack_row(row), db=self._index.contracts_db)
+        if old is None:
+            self._count((row.params, row.state), ())
+        elif row.params is old.params:
+            self._count((row.state,), (old.state,))
+        else:
+            self._count((row.params, row.state), (old.params, old.state))
 
     def put_code(self, code_hash: bytes, code: Extents) -> None:
-        """Write where the bytes of a code are."""
+        """Write where the bytes of a code are. A code is written once: its hash is its key."""
+        packed = self._transaction.get(code_hash, db=self._index.codes_db)
         self._transaction.put(code_hash, pack_extents(code), db=self._index.codes_db)
+        self._count((code,), () if packed is None else (unpack_extents(packed),))
 
     def put_delegate(self, key: bytes, packed: bytes) -> None:
         """Write a delegate's row; what is in it is the store's matter."""
@@ -69,6 +122,51 @@ class Batch:
     def delete_delegate(self, key: bytes) -> bool:
         """Remove a delegate; whether it was there."""
         return self._transaction.delete(key, db=self._index.delegates_db)
+
+    def write_totals(self) -> None:
+        """Adds what the batch changed; the last thing that `Index.write` does."""
+        if self._nbytes or self._segment_nbytes:
+            transaction, database = self._transaction, self._index.meta_db
+            nbytes, segment_nbytes = _TOTALS.unpack(transaction.get(_TOTALS_KEY, _NO_TOTALS, db=database))
+            packed = _TOTALS.pack(nbytes + self._nbytes, segment_nbytes + self._segment_nbytes)
+            transaction.put(_TOTALS_KEY, packed, db=database)
+
+    def count_again(self, *values: Extents) -> None:
+        """These are in the index and in none of its sums."""
+        self._count(values, ())
+
+    def _count(self, new: tuple[Extents, ...], old: tuple[Extents, ...]) -> None:
+        kept: list[SegmentRef] = []
+        before: list[SegmentRef] = []
+        nbytes = 0
+        for extents in new:  # written out, because it runs for each write
+            for extent in extents:
+                if isinstance(extent, bytes):
+                    nbytes += len(extent)
+                else:
+                    kept.append(extent)
+        for extents in old:
+            for extent in extents:
+                if isinstance(extent, bytes):
+                    nbytes -= len(extent)
+                else:
+                    before.append(extent)
+        self._nbytes += nbytes
+        if kept or before:
+            self._count_segments(kept, before)
+
+    def _count_segments(self, kept: list[SegmentRef], before: list[SegmentRef]) -> None:
+        names = {ref.name for ref in kept}
+        database = self._index.segments_db
+        for ref in before:
+            self._nbytes -= ref.nbytes
+            self._segment_nbytes -= _pages(ref)
+            if ref.name not in names:
+                self._transaction.delete(ref.name.encode(), db=database)
+        for ref in kept:
+            self._nbytes += ref.nbytes
+            self._segment_nbytes += _pages(ref)
+            self._transaction.put(ref.name.encode(), _RANGE.pack(ref.start, ref.stop), db=database)
 
 
 class Index:
@@ -91,16 +189,19 @@ class Index:
     ) -> None:
         if readonly and not (path / "data.mdb").exists():
             raise IndexMissing(f"no index at {path}")
+        if not readonly:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path: Final = path
         with _typed_errors(self.path):
             self._environment = lmdb.Environment(
                 str(path),
                 map_size=MAP_BYTES,
                 readonly=readonly,
+                mode=0o600,
                 sync=durable,
                 metasync=durable,
                 max_readers=max_readers,
-                max_dbs=4,
+                max_dbs=5,
                 max_spare_txns=1,
             )
         try:
@@ -115,18 +216,22 @@ class Index:
         with _typed_errors(self.path):
             try:
                 # not inside one transaction: py-lmdb never commits a reading one, which closes what it opened
-                meta, self.contracts_db, self.codes_db, self.delegates_db = (
-                    environment.open_db(name, create=create) for name in (b"meta", b"contracts", b"codes", b"delegates")
+                self.meta_db, self.contracts_db, self.codes_db, self.delegates_db, self.segments_db = (
+                    environment.open_db(name, create=create)
+                    for name in (b"meta", b"contracts", b"codes", b"delegates", b"segments")
                 )
             except lmdb.NotFoundError as error:
                 raise incomplete from error
-            with environment.begin(meta, write=create) as transaction:
+            with environment.begin(self.meta_db, write=create) as transaction:
                 if create:
-                    transaction.put(b"format", FORMAT, overwrite=False)
+                    if transaction.put(b"format", FORMAT, overwrite=False):
+                        transaction.put(_TOTALS_KEY, _NO_TOTALS)
                 found = transaction.get(b"format")
-        if found is None:
+        #: whether there are totals: not in an index that an older simnode wrote, until `recount`
+        self.is_counted = found == FORMAT
+        if found is None or (found == UNCOUNTED_FORMAT and not create):
             raise incomplete
-        if found != FORMAT:
+        if found not in (FORMAT, UNCOUNTED_FORMAT):
             raise IndexDamaged(f"the index at {self.path} has format {found!r}; this simnode reads {FORMAT!r}")
 
     # -- reading ----------------------------------------------------------------------------
@@ -169,14 +274,42 @@ class Index:
         """Every delegate, in the manner of `rows`."""
         return self._items(self.delegates_db)
 
-    def segment_names(self) -> set[str]:
-        """The segments that anything in the index refers to: what `SegmentPool.live` asks for after a restart."""
-        names: set[str] = set()
-        for row in self.rows():
-            names.update(segment_names(row.params, row.state))
-        for _, code in self.codes():
-            names.update(segment_names(code))
-        return names
+    def instances(self, after: bytes, at_most: int) -> list[bytes]:
+        """The ids of the next contracts, in order: what a walk in pieces needs, for it reads no row.
+
+        Args:
+            after: the last id of the piece before; `b""` to begin.
+            at_most: how many.
+        """
+        with _typed_errors(self.path), self._environment.begin(self.contracts_db) as transaction:
+            cursor = transaction.cursor()
+            found = cursor.set_range(after + b"\0") if after else cursor.first()
+            return list(islice(cursor.iternext(keys=True, values=False), at_most)) if found else []
+
+    def segments(self, after: str, at_most: int) -> list[SegmentRef]:
+        """What contracts and codes refer to in the next segments, by name, in the manner of `instances`."""
+        with _typed_errors(self.path), self._environment.begin(self.segments_db) as transaction:
+            cursor = transaction.cursor()
+            found = cursor.set_range(after.encode() + b"\0") if after else cursor.first()
+            items = list(islice(cursor, at_most)) if found else []
+        return [SegmentRef(key.decode(), *_RANGE.unpack(packed)) for key, packed in items]
+
+    def refers_to(self, segment: str) -> bool:
+        """Whether a contract or a code lies in this segment."""
+        return self._lookup(self.segments_db, segment.encode()) is not None
+
+    def totals(self) -> Totals:
+        """The sums, as last committed.
+
+        Raises:
+            IndexDamaged: there are none, although `is_counted`.
+            IndexFailure: LMDB is broken.
+        """
+        packed = self._lookup(self.meta_db, _TOTALS_KEY)
+        if packed is None:
+            raise IndexDamaged(f"the index at {self.path} has no totals")
+        nbytes, segment_nbytes = _TOTALS.unpack(packed)
+        return Totals(nbytes=nbytes, segment_nbytes=segment_nbytes)
 
     def count(self) -> int:
         """How many contracts there are."""
@@ -194,7 +327,34 @@ class Index:
             IndexFailure: LMDB is broken, or this view is `readonly`.
         """
         with _typed_errors(self.path), self._environment.begin(write=True) as transaction:
-            yield Batch(self, transaction)
+            batch = Batch(self, transaction)
+            yield batch
+            batch.write_totals()
+
+    def recount(self, counted: Callable[[int], None]) -> None:
+        """Find out the totals and the segments from all rows: it takes microseconds for each, in the caller's thread.
+
+        All of it is one transaction, so whoever is killed meanwhile leaves the index as it was.
+
+        Args:
+            counted: is told now and then how many rows were counted.
+        """
+        with _typed_errors(self.path), self._environment.begin(write=True) as transaction:
+            transaction.put(_TOTALS_KEY, _NO_TOTALS, db=self.meta_db)
+            transaction.drop(self.segments_db, delete=False)
+            batch = Batch(self, transaction)
+            number = 0
+            for key, packed in transaction.cursor(self.contracts_db):
+                row = unpack_row(key, packed)
+                batch.count_again(row.params, row.state)
+                number += 1
+                if not number % COUNTED_AT_ONCE:
+                    counted(number)
+            for _, packed in transaction.cursor(self.codes_db):
+                batch.count_again(unpack_extents(packed))
+            batch.write_totals()
+            transaction.put(b"format", FORMAT, db=self.meta_db)
+        self.is_counted = True
 
     def reader_check(self) -> int:
         """Clear the reader slots of dead processes (call it when a handler dies); how many there were."""
@@ -223,6 +383,11 @@ class Index:
                 return
             yield from items
             after = items[-1][0]
+
+
+def _pages(ref: SegmentRef) -> int:
+    first, last = page_range(ref.start, ref.stop)
+    return last - first
 
 
 @contextmanager

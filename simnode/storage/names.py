@@ -15,7 +15,10 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from simnode.storage.errors import DataDamaged
+
 EPOCH_FILE: Final = "epoch"
+SEGMENT_SUFFIX: Final = ".seg"
 PATTERN: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)\.seg")
 
 
@@ -51,14 +54,43 @@ def next_epoch(directory: Path) -> int:
 
     In a file, because unlinked names leave no other trace; and never behind the names that are
     there, because a power failure may have taken the file's last change.
+
+    Raises:
+        DataDamaged: as `read_epoch`.
     """
+    epoch = max(read_epoch(directory), _newest(directory)) + 1
     path = directory / EPOCH_FILE
-    names = (SegmentName.parse(entry.name) for entry in directory.iterdir())
-    seen = [name.epoch for name in names if name is not None]
-    if path.exists():
-        seen.append(int(path.read_text(encoding="ascii")))
-    epoch = max(seen, default=0) + 1
     fresh = path.with_suffix(".new")
-    fresh.write_text(str(epoch), encoding="ascii")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(str(epoch))
+        file.flush()
+        os.fsync(fd)  # else a power failure may leave the name with nothing in it
     os.replace(fresh, path)
     return epoch
+
+
+def read_epoch(directory: Path) -> int:
+    """The newest pool that worked in this directory, as its file says; 0 without one.
+
+    Raises:
+        DataDamaged: the file is there and is no count.
+    """
+    path = directory / EPOCH_FILE
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise DataDamaged(f"{path}: {error.strerror}; make it a file that user {os.geteuid()} can read") from error
+    if not text.strip().isdigit():
+        problem = f"{text[:20]!r} in it is no number" if text else "it is empty"
+        # names of a pool that left no segment are not seen, but nothing refers to them, either
+        raise DataDamaged(f"{path}: {problem}; write {_newest(directory) + 1} into it")
+    return int(text)
+
+
+def _newest(directory: Path) -> int:
+    """The newest pool that a segment in the directory is of; 0 without any."""
+    names = (SegmentName.parse(entry.name) for entry in directory.iterdir())
+    return max((name.epoch for name in names if name is not None), default=0)

@@ -10,7 +10,7 @@ A segment's life; each arrow is one method of `SegmentPool`:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,9 @@ from simnode.storage.segment_file import STAT_BLOCK_BYTES, SegmentFile, page_ran
 CAPACITY_STEP_BYTES: Final = 64 * 1024
 """Capacities are multiples of this, so that recycled segments fit more often."""
 UNTRIMMED_BYTES: Final = 64 * 1024 * 1024
-TRIMS_AT_ONCE: Final = 512
+LINGERING_NAMED: Final = 256
+"""Segments that only readers hold, of which the names are given at once."""
+TRIMS_AT_ONCE: Final = 256
 """Segments that one `tidy` looks at, so that it takes milliseconds and not a tenth of a second."""
 
 
@@ -43,6 +45,8 @@ class SegmentPool:
         untrimmed_limit_bytes: pages around what rows refer to that may wait for `tidy`, all together: a segment that
             is retired before that needs no trimming.
         address_limit_bytes: segments in flight for one remote address, all together; None: as the budget.
+        punches: whether the filesystem takes pages back from a file that lives on (`filesystem.examine`). If not, a
+            stored segment occupies all of its length, and the figures say so.
     """
 
     def __init__(
@@ -53,11 +57,13 @@ class SegmentPool:
         free_limit_bytes: int,
         untrimmed_limit_bytes: int = UNTRIMMED_BYTES,
         address_limit_bytes: int | None = None,
+        punches: bool = True,
     ) -> None:
         self.directory: Final = directory
         self.budget_bytes: Final = budget_bytes
         self.untrimmed_limit_bytes: Final = untrimmed_limit_bytes
         self.address_limit_bytes: Final = budget_bytes if address_limit_bytes is None else address_limit_bytes
+        self._punches: Final = punches
         self._free: Final = FreeList(free_limit_bytes)
         self._accounts: Final = Accounts()
         self._new_names: Final = SegmentName.sequence(next_epoch(directory))
@@ -65,9 +71,9 @@ class SegmentPool:
         self._untrimmed: dict[str, tuple[int, int]] = {}
         #: always the bytes of those other pages
         self._untrimmed_bytes = 0
-        #: segments without a name, kept open until nobody holds them, so that their memory is accounted for
-        self._lingering: list[SegmentFile] = []
-        #: their bytes, as of the last `tidy`, and of those that came since
+        #: segments without a name and their bytes, kept open until nobody holds them, so that these are accounted for
+        self._lingering: deque[tuple[SegmentFile, int]] = deque()
+        #: always the sum of their bytes
         self.lingering_bytes = 0
         #: heap that processes of the node may hold for their peers: of the same budget
         self.granted_bytes = 0
@@ -174,7 +180,7 @@ class SegmentPool:
             raise IndexError(f"{kept_bytes} bytes of [{start}:{stop}] in segment {name} of {entry.capacity} bytes")
         first, last = page_range(start, stop)
         self._accounts.move(entry, Condition.STORED, payload_bytes=kept_bytes)
-        excess = entry.capacity - (last - first)
+        excess = entry.capacity - (last - first) if self._punches else 0
         may_wait = self._untrimmed_bytes + excess <= self.untrimmed_limit_bytes
         if excess and (may_wait or not self._trim(entry, first, last)):
             self._remember_untrimmed(name, entry.capacity, first, last)
@@ -190,20 +196,20 @@ class SegmentPool:
         self._give_up(self._accounts.entry(name, Condition.STORED, Condition.ORPHAN))
 
     def tidy(self, *, at_most: int = TRIMS_AT_ONCE) -> None:
-        """Give back the pages around what is stored, where nobody holds the segment.
+        """Give back the pages around what is stored, and of what has no name, where nobody holds the segment.
 
         Call it now and then (every second, say): ~10 µs for each segment that waits.
 
         Args:
-            at_most: how many segments it looks at, those first that have waited longest.
+            at_most: how many segments of each kind it looks at, those first that have waited longest.
         """
         self._trim_waiting(at_most)
-        self._let_go_of_lingering()
+        self._let_go_of_lingering(at_most)
 
     @property
     def lingering_names(self) -> list[str]:
-        """The segments that lost their name while somebody held them, by the name that they had; the oldest first."""
-        return [file.name for file in self._lingering]
+        """Segments that lost their name while somebody held them, by the name that they had; the oldest first."""
+        return [file.name for file, _ in islice(self._lingering, LINGERING_NAMED)]
 
     # -- after a restart --------------------------------------------------------------------
 
@@ -282,7 +288,7 @@ class SegmentPool:
             raise IndexError(f"[{start}:{stop}] in segment {name} of {entry.capacity} bytes")
         first, last = page_range(start, stop)
         excess = entry.capacity - (last - first)
-        if excess and not entry.holes and name not in self._untrimmed:
+        if excess and self._punches and not entry.holes and name not in self._untrimmed:
             self._accounts.move(entry, Condition.STORED, payload_bytes=stop - start)
             self._remember_untrimmed(name, entry.capacity, first, last)
 
@@ -299,7 +305,7 @@ class SegmentPool:
     # -- looking ----------------------------------------------------------------------------
 
     def figures(self) -> PoolFigures:
-        """Everything there is to show; what lingers is as of the last `tidy`, and what came since."""
+        """Everything there is to show."""
         held, number, peak = self._accounts.held, self._accounts.number, self._accounts.peak
         return PoolFigures(
             budget_bytes=self.budget_bytes,
@@ -338,7 +344,7 @@ class SegmentPool:
 
     def _room_for(self, nbytes: int, address: str) -> int:
         if nbytes > self.budget_bytes - self.taken_bytes:
-            self._let_go_of_lingering()
+            self._let_go_of_lingering(TRIMS_AT_ONCE)
         taken = self.taken_bytes
         room = self.budget_bytes - taken
         if nbytes > room:
@@ -407,7 +413,7 @@ class SegmentPool:
         file = SegmentFile.open(self.directory, name, writable=True)
         if not file.try_lock_exclusive():
             self._unlink(entry, file)
-            self._linger(file)
+            self._linger(file, file.held_bytes())
         elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
             empty(file)
             self._unlink(entry, file)
@@ -423,17 +429,20 @@ class SegmentPool:
         for name in names:
             file = SegmentFile.open(self.directory, name, writable=True)
             if not emptied(file):
-                self._linger(file)
+                self._linger(file, file.held_bytes())
             self._unlink(self._accounts.entry(name, Condition.FREE), file)
 
-    def _let_go_of_lingering(self) -> None:
-        """Empties what nobody holds any more."""
-        self._lingering = [file for file in self._lingering if not emptied(file)]
-        self.lingering_bytes = sum(file.held_bytes() for file in self._lingering)
+    def _let_go_of_lingering(self, at_most: int) -> None:
+        """Empties what nobody holds any more, among those that wait for it longest."""
+        for _ in range(min(at_most, len(self._lingering))):
+            file, nbytes = self._lingering.popleft()
+            self.lingering_bytes -= nbytes
+            if not emptied(file):  # behind the others
+                self._linger(file, nbytes)
 
-    def _linger(self, file: SegmentFile) -> None:
-        self._lingering.append(file)
-        self.lingering_bytes += file.held_bytes()
+    def _linger(self, file: SegmentFile, nbytes: int) -> None:
+        self._lingering.append((file, nbytes))
+        self.lingering_bytes += nbytes
 
     def _unlink(self, entry: Entry, file: SegmentFile) -> None:
         file.unlink()

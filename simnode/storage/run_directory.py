@@ -40,6 +40,7 @@ class RunDirectory:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if root.stat().st_uid != os.geteuid():
             raise PermissionError(f"{root} belongs to another user")
+        root.chmod(0o700)  # it may be older than this rule
         with _locked(root):
             path = root / name
             path.mkdir(mode=0o700)

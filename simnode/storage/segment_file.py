@@ -28,6 +28,9 @@ STAT_BLOCK_BYTES: Final = 512
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a full filesystem, a full quota and `RLIMIT_FSIZE` say."""
 
+NO_HOLES: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
+"""What filesystems say that do not give pages of a file back while it lives on."""
+
 
 def page_range(start: int, stop: int) -> tuple[int, int]:
     """The smallest range of whole pages around `[start, stop)`, in bytes."""
@@ -41,6 +44,18 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def punch_hole(fd: int, start: int, stop: int) -> None:
+    """Give pages of an open file back: the system call behind `SegmentFile.punch`.
+
+    `MADV_REMOVE` on a passing mapping, because Python's `os` has no `fallocate` with a mode.
+
+    Raises:
+        OSError: EOPNOTSUPP, among others, where the filesystem cannot.
+    """
+    with mmap.mmap(fd, stop - start, offset=start) as mapping:
+        mapping.madvise(mmap.MADV_REMOVE)
 
 
 class SegmentFile:
@@ -130,11 +145,14 @@ class SegmentFile:
     def punch(self, start: int, stop: int) -> None:
         """Give the pages of `[start, stop)` (page aligned) back to the filesystem; they read as zeros.
 
-        `MADV_REMOVE` on a passing mapping, because Python's `os` has no `fallocate` with a mode.
+        Where the filesystem cannot (see `filesystem.examine`), they stay, with their bytes, as long as the file.
         """
         if stop > start:
-            with mmap.mmap(self._fd, stop - start, offset=start) as mapping:
-                mapping.madvise(mmap.MADV_REMOVE)
+            try:
+                punch_hole(self._fd, start, stop)
+            except OSError as error:
+                if error.errno not in NO_HOLES:
+                    raise
 
     def held_bytes(self) -> int:
         """Bytes that the file's pages occupy."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from simnode.client import ConnectionLost, Notification
 from simnode.protocol.blob import Blob
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.contracts import ContractKey, Delta, State, StateAndDelta
+from tests.support.mounts import mounted
 
 KEY = ContractKey(bytes(range(32)), bytes(32))
 NAME = encode_base58(KEY.instance)
@@ -118,6 +122,149 @@ async def test_get_does_not_replace_what_is_no_file(tmp_path):
     os.close(reader)
 
 
+ROOT = Path(__file__).parents[2]
+
+
+async def got(path: Path, pieces: list[bytes] | None = None) -> None:
+    await transfer.get(Client(stream=Stream(pieces or [b"ab", b"c"])), KEY.instance, path, as_json=False)
+
+
+class UnaskedClient(Client):
+    """A node that nobody may ask."""
+
+    @asynccontextmanager
+    async def get_stream(self, contract):
+        raise AssertionError("the file cannot be written, so nothing is fetched")
+        yield
+
+
+async def test_get_follows_a_link_to_a_file_and_to_one_that_is_not_there_yet(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("second")
+    (tmp_path / "second").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to("new")
+
+    await got(tmp_path / "link")
+    await got(tmp_path / "dangling")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "dangling").is_symlink()
+    assert (tmp_path / "real").read_bytes() == (tmp_path / "new").read_bytes() == b"abc"
+
+
+async def test_get_keeps_mode_owner_and_attributes_of_what_it_replaces(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    file.chmod(0o640)
+    os.setxattr(file, "user.origin", b"here")
+    before = file.stat()
+
+    await got(file)
+
+    assert file.read_bytes() == b"abc"
+    assert (file.stat().st_mode, file.stat().st_uid) == (before.st_mode, before.st_uid)
+    assert file.stat().st_ino != before.st_ino  # as a whole
+    assert os.getxattr(file, "user.origin") == b"here"
+
+
+async def test_get_makes_a_new_file_with_the_mode_of_the_umask(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        await got(tmp_path / "file")
+    finally:
+        os.umask(mask)
+
+    assert (tmp_path / "file").stat().st_mode & 0o7777 == 0o640
+
+
+async def test_get_to_a_file_of_two_names_keeps_both_and_says_so(tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"something older and longer")
+    (tmp_path / "other").hardlink_to(tmp_path / "file")
+
+    await got(tmp_path / "file")
+
+    assert (tmp_path / "file").samefile(tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == b"abc"
+    assert "file is written in place, and incomplete until the end: it has 2 names" in capsys.readouterr().err
+
+
+async def test_a_name_may_be_as_long_as_the_filesystem_allows(tmp_path):
+    await got(tmp_path / ("n" * 250))
+
+    assert (tmp_path / ("n" * 250)).read_bytes() == b"abc"
+
+
+# not /dev/stdout: a `get` that replaced it would harm the machine, as root; it is a link just like this one
+@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1", "link"])
+def test_standard_output_by_any_name_goes_where_the_shell_sent_it_after_what_is_there(tmp_path, name):
+    (tmp_path / "link").symlink_to("/proc/self/fd/1")
+    (tmp_path / "out").write_bytes(b"before ")
+    path = name if name.startswith("/") else str(tmp_path / name)
+    with (tmp_path / "out").open("ab") as out:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, __file__, path], env=environment, stdout=out, check=True)
+
+    assert (tmp_path / "out").read_bytes() == b"before abc"
+    assert (tmp_path / "link").is_symlink()
+
+
+async def test_get_writes_to_a_descriptor_that_it_was_given(tmp_path):
+    reader, writer = os.pipe()
+
+    await got(Path(f"/dev/fd/{writer}"))
+
+    assert os.read(reader, 4) == b"abc"
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    "kind", ["directory", "nowhere", "too long", "read-only descriptor", "loop", "not a directory"]
+)
+async def test_what_cannot_be_written_is_refused_before_the_node_is_asked(tmp_path, kind):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    reader, writer = os.pipe()
+    path = {
+        "directory": tmp_path,
+        "nowhere": tmp_path / "no" / "file",
+        "too long": tmp_path / ("n" * 256),
+        "read-only descriptor": Path(f"/dev/fd/{reader}"),
+        "loop": tmp_path / "loop",
+        "not a directory": tmp_path / "file" / "file",
+    }[kind]
+
+    with pytest.raises(OSError, match="Errno") as caught:
+        await transfer.get(UnaskedClient(), KEY.instance, path, as_json=False)
+
+    assert caught.value.filename == str(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "loop"]
+    os.close(reader)
+    os.close(writer)
+
+
+async def test_a_file_that_is_written_in_place_stays_as_it_was_when_the_node_has_no_such_contract(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "other").hardlink_to(tmp_path / "file")
+
+    with pytest.raises(AssertionError):
+        await transfer.get(UnaskedClient(), KEY.instance, tmp_path / "file", as_json=False)
+
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+async def test_get_to_a_mounted_file_writes_it_in_place(tmp_path):
+    """Its name belongs to the mount: renaming another file to it gives EBUSY, after the whole download."""
+    (tmp_path / "source").write_bytes(b"something older and longer")
+    (tmp_path / "mounted").touch()
+
+    with mounted(tmp_path / "source", tmp_path / "mounted", "--bind"):
+        await got(tmp_path / "mounted")
+
+    assert (tmp_path / "source").read_bytes() == b"abc"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mounted", "source"]
+
+
 async def test_get_to_standard_output_writes_the_state_and_nothing_else(capfdbinary):
     await transfer.get(Client(stream=Stream([b"a\0", b"\n"])), KEY.instance, Path("-"), as_json=False)
 
@@ -155,3 +302,7 @@ async def test_subscribe_prints_a_line_for_each_update_and_ends_after_so_many(ca
         ("state-and-delta", 2),
         ("missed", None),
     ]
+
+
+if __name__ == "__main__":  # a `get` whose standard output is not pytest's
+    asyncio.run(got(Path(sys.argv[1])))

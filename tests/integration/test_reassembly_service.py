@@ -52,8 +52,13 @@ class Peer:
     def _greet(self, link: Link) -> None:
         if self._greeting == "hello":
             link.cast("hello", self._about, self.granted)
+        elif self._greeting == "store_hello and no more":
+            link.cast("store_hello")
         else:
-            link.call("store_hello", self._about)
+            link.cast("store_hello")
+            for segment in self._about:
+                link.call("live", [segment])
+            link.call("all_live")
 
     async def up(self) -> Peer:
         self.link.start()
@@ -88,6 +93,10 @@ class World:
 
     async def store(self, *live: list[Any]) -> Peer:
         return await self._connect("store_hello", list(live))
+
+    async def store_that_tells(self) -> Peer:
+        """It has said what it is, and not yet what it needs."""
+        return await self._connect("store_hello and no more", None)
 
     async def handler(self, name: str = "handler-0") -> Peer:
         return await self._connect("hello", name)
@@ -263,6 +272,42 @@ async def test_leases_of_a_dead_handler_are_freed_unless_the_store_holds_them(wo
     await world.gone(handler)
     await eventually(lambda: not world.exists(lost))
     assert world.exists(held)
+
+
+async def test_store_that_is_still_telling_is_neither_asked_nor_relieved(world: World) -> None:
+    """And what it stores or retires meanwhile counts."""
+    handler = await world.handler()
+    names = [await handler.lease() for _ in range(4)]
+    old, told, replaced, mine = names
+    first = await world.store([old, 0, MIB], [replaced, 0, MIB])
+    await eventually(lambda: sorted(world.stored) == sorted([old, replaced]))
+    await world.died(first)
+    store = await world.store_that_tells()
+    for name in (old, replaced):
+        assert await store.link.call("live", [[name, 0, MIB]]) == []
+    store.link.cast("retire", replaced)
+    store.link.cast("stored", told, 0, MIB, MIB)
+    handler.link.cast("doubt", mine)
+    with pytest.raises(LinkRefusal):
+        await handler.lease(BUDGET)
+    await eventually(lambda: "relieve" in handler.heard)
+    assert store.heard == []
+    assert world.exists(mine)
+    await store.link.call("all_live")
+    await eventually(lambda: store.heard == ["holds"])
+    await eventually(lambda: not world.exists(mine))
+    assert sorted(world.stored) == sorted([old, told])
+
+
+async def test_many_unclaimed_segments_are_asked_about_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reassembly_service, "ASKED_AT_ONCE", 2)
+    store, handler = await world.store(), await world.handler()
+    names = [await handler.lease(64 * 1024) for _ in range(5)]
+    store.holds = [names[1]]
+    await world.gone(handler)
+    await eventually(lambda: sum(map(world.exists, names)) == 1)
+    assert store.heard == ["holds"] * 3
+    assert world.exists(names[1])
 
 
 async def test_orphans_are_freed_after_a_while_unless_the_store_holds_them(

@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 from simnode.live.link import Link, LinkLost, LinkRefusal
+from simnode.live.payloads import INLINE_BYTES
 from simnode.live.settings import NodeSettings
 from simnode.live.store.kept_segments import TOLD_LATER_BYTES
 from simnode.live.store.write_batches import WriteBatches
@@ -21,7 +22,8 @@ from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps
 from simnode.protocol.limits import MIB
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
-from simnode.storage.rows import SegmentRef
+from simnode.storage.rows import SegmentRef, extents_nbytes
+from simnode.storage.segment_file import page_range
 from simnode.storage.segments import Segment
 
 CODE_HASH = b"h" * 32
@@ -43,6 +45,7 @@ class FakeLink(Link):
 
     def __init__(self) -> None:
         self.call_id = 0
+        self.is_lost = False
         self.queued: list[tuple[int, Any]] = []
         self.writes: list[list[tuple[int, Any]]] = []
         self.told: list[tuple[Any, ...]] = []
@@ -125,13 +128,40 @@ class Store:
         self.service = FakeService(settings.segments_dir)
         self.subscribers = SubscriberCounts(SubscriptionCaps(per_contract=1))
         self.link = FakeLink()
-        self.batches = WriteBatches(
-            settings,
-            slab,
+        self._settings = settings
+        self._slab = slab
+        self.batches = self.another_writer()
+
+    def another_writer(self) -> WriteBatches:
+        """As a process has it that starts over what is there."""
+        return WriteBatches(
+            self._settings,
+            self._slab,
             index=self.index,
             service=self.service,  # type: ignore[arg-type]
             subscribers=self.subscribers,
         )
+
+    def live_segments(self) -> list[list[Any]]:
+        """What the reassembly service is told."""
+        live, page = self.batches.segments_in_hand(), self.batches.live_segments("", 1)
+        while page:
+            live += page
+            page = self.batches.live_segments(page[-1][0], 1)
+        return sorted(live)
+
+    def update_of(self, form: str, number: int, state: Any) -> int:
+        """A request of one of the forms that replace the state; the delta is the last byte."""
+        if form == "put":
+            return self.put(number, state)
+        if form == "state":
+            return self.update(number, state)
+        if form == "state and no delta":
+            return self.update(number, state, b"")
+        if isinstance(state, bytes):
+            return self.update(number, state[:-1], state[-1:])
+        name, start, stop = state
+        return self.update(number, [name, start, stop - 1], b"x")
 
     def write(self, method: str, *args: Any, link: FakeLink | None = None) -> int:
         link = link or self.link
@@ -184,7 +214,7 @@ async def test_small_writes_of_one_turn_are_one_batch_and_one_message_to_each_ha
     assert other.writes == [[(1, [1, None, False, None])]]
     assert store.state(7) == (1, (b"state 7",))
     assert store.state(99) == (1, ())
-    assert (store.batches.contracts, store.index.code(CODE_HASH)) == (21, (b"code",))
+    assert (store.index.count(), store.index.code(CODE_HASH)) == (21, (b"code",))
 
 
 async def test_large_states_are_kept_where_they_are_and_nobody_waits_for_the_service(store: Store) -> None:
@@ -343,7 +373,7 @@ async def test_failed_commit_refuses_every_write_and_undoes_what_came_with_it(
     assert sorted(store.link.answers) == [(1, "unavailable"), (2, "unavailable")]
     assert store.subscribers.total == 0
     assert store.service.retired() == [state[0]]
-    assert store.batches.contracts == 0
+    assert (store.index.count(), store.index.totals().nbytes) == (0, 0)
     store.put(1, b"small")
     await store.settled()
     assert store.link.answers[-1] == (3, [1, None, False, None])
@@ -359,7 +389,7 @@ async def test_segments_of_writes_are_wanted_until_they_are_answered(store: Stor
     store.update(0, second, b"tail")
     store.write("register_delegate", key(9), CODE_HASH)
     assert store.batches.holds(names) == names
-    assert store.batches.live_segments() == []
+    assert store.live_segments() == []
     store.service.agrees = True
     store.service.grant()
     await store.settled()
@@ -393,6 +423,95 @@ async def test_state_that_changes_nothing_is_not_told_and_keeps_its_version(stor
     assert len(store.service.stored()) == 1
 
 
+FORMS = ["put", "state", "state and no delta", "state and delta"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("nbytes", [1, 100, 60_000, 100_000, LARGE])
+async def test_no_form_of_an_update_that_changes_nothing_is_told(store: Store, form: str, nbytes: int) -> None:
+    def state() -> Any:
+        return b"x" * nbytes if nbytes <= INLINE_BYTES else store.large(nbytes=nbytes)
+
+    store.put(0, state(), subscribe=True)
+    await store.settled()
+    stored = store.service.stored()
+    for _ in range(2):
+        store.update_of(form, 0, state())
+        await store.settled()
+    store.update(0, b"", keeps_current=True)
+    await store.settled()
+    assert [result[0] for _, result in store.link.answers] == [1] * 4
+    assert store.link.told == []
+    assert store.service.stored() == stored
+
+
+@pytest.mark.parametrize("nbytes", [100, 60_000, LARGE])
+@pytest.mark.parametrize("where", [0, -1])
+async def test_state_and_delta_that_differ_in_one_byte_are_told(store: Store, nbytes: int, where: int) -> None:
+    content = bytearray(b"x" * nbytes)
+    store.put(0, bytes(content) if nbytes <= INLINE_BYTES else store.large(nbytes=nbytes), subscribe=True)
+    await store.settled()
+    content[where] ^= 1
+    whole = bytes(content)
+    state: Any = whole[:-1]
+    if nbytes > INLINE_BYTES:
+        state = [store.service.segment(whole), 0, nbytes - 1]
+    store.update(0, state, whole[-1:])
+    await store.settled()
+    assert store.link.told == [("changed", key(0), 2, None)]
+    assert store.link.answers[-1][1][2] == blake3(whole).digest()
+
+
+async def test_state_with_an_empty_delta_is_kept_where_it_is(store: Store) -> None:
+    """It used to be copied, because it came in two parts."""
+    store.put(0, b"old")
+    await store.settled()
+    state = store.large()
+    store.update(0, state, b"")
+    await store.settled()
+    assert store.link.answers[-1][1][1] == state[0]
+    assert store.service.asked == []
+
+
+async def test_figures_are_the_same_after_a_restart(store: Store) -> None:
+    """Of states, parameters and codes, small and large, of contracts that changed in every way."""
+    await every_kind_of_write(store)
+    totals, live = store.index.totals(), store.live_segments()
+    held = sum(page_range(start, stop)[1] - page_range(start, stop)[0] for _, start, stop in live)
+    assert totals.segment_nbytes == held == store.batches._kept.held_bytes
+    expected = 0
+    for row in store.index.rows():
+        expected += row.state_nbytes + extents_nbytes(row.params)
+    expected += sum(extents_nbytes(code) for _, code in store.index.codes())
+    assert totals.nbytes == expected
+    assert store.another_writer()._kept.held_bytes == store.batches._kept.held_bytes
+    store.index.recount(lambda number: None)
+    assert (store.index.totals(), store.live_segments()) == (totals, live)
+
+
+async def every_kind_of_write(store: Store) -> None:
+    store.put(0, b"small")
+    store.put(1, store.large(), code=store.large(b"c", nbytes=100_000))
+    store.write("put", key(2), b"other code".ljust(32), store.large(b"p", nbytes=70_000), b"code", store.large(), False)
+    await store.settled()
+    store.put(0, b"other")
+    store.update(0, b"in the same batch", keeps_current=True)
+    store.update(1, b"small now")
+    store.update(2, b"large", b"before")
+    store.update(2, store.large(nbytes=70_001))
+    refused = store.update(3, b"unknown contract")
+    await store.settled()
+    assert dict(store.link.answers)[refused] == "missing"
+
+
+async def test_subscriber_that_is_gone_before_its_write_is_placed_is_not_counted(store: Store) -> None:
+    """Nobody would ever take it off again."""
+    store.put(0, b"state", subscribe=True)
+    store.link.is_lost = True
+    await store.settled()
+    assert store.subscribers.total == 0
+
+
 async def test_large_state_that_nobody_hears_of_is_not_compared(store: Store) -> None:
     """It would take reading both."""
     first, second = store.large(), store.large()
@@ -412,7 +531,7 @@ async def test_code_that_two_new_contracts_bring_at_once_is_kept_once(store: Sto
     assert isinstance(extent, SegmentRef)
     first, second = store.service.leased
     assert (extent.name, store.service.retired()) in [(first, [second]), (second, [first])]
-    assert store.batches.stored_bytes == LARGE + 2 * len(b"state" + b"params")
+    assert store.index.totals().nbytes == LARGE + 2 * len(b"state" + b"params")
 
 
 async def test_service_hears_at_once_of_much(store: Store) -> None:
@@ -440,7 +559,7 @@ async def test_live_segments_are_those_of_rows_and_of_the_batch_in_hand(store: S
     await turn()
     assert store.state(2) is None, "the batch waits"
     (growing,) = store.service.leased
-    assert store.batches.live_segments() == sorted([[name, 100, LARGE - 100], [growing], [state[0]]])
+    assert store.live_segments() == sorted([[name, 100, LARGE - 100], [growing], [state[0]]])
 
 
 async def test_subscription_beyond_the_cap_is_told_with_the_answer(store: Store) -> None:

@@ -11,7 +11,7 @@ ONE, TWO = b"1" * 32, b"2" * 32
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["add", "remove", "drop", "restore"]),
+        st.sampled_from(["add", "remove", "drop", "restore", "sweep"]),
         st.sampled_from([ONE, TWO]),
         st.sampled_from(["here", "there", "elsewhere"]),
     ),
@@ -38,6 +38,9 @@ def test_total_is_always_the_sum_and_no_zero_is_kept(steps: list[tuple[str, byte
             case "remove":
                 counts.remove([contract], place)
                 expected[contract, place] = max(0, here - 1)
+            case "sweep":
+                for _ in counts.sweep():
+                    pass
             case _:
                 counts.drop_place(place)
                 expected.update({key: 0 for key in expected if key[1] == place})
@@ -46,4 +49,6 @@ def test_total_is_always_the_sum_and_no_zero_is_kept(steps: list[tuple[str, byte
             places = {place for (other, place), number in expected.items() if other == one and number}
             assert set(counts.places_of(one)) == places
             assert counts.count_of(one) == sum(number for (other, _), number in expected.items() if other == one)
-        assert all(number for _, number in counts.contracts())
+        end, listed = counts.contracts(0, 1000)
+        assert end is None
+        assert dict(listed) == {one: counts.count_of(one) for one in (ONE, TWO) if counts.count_of(one)}

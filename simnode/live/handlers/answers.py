@@ -10,10 +10,10 @@ from simnode.live.handlers.subscribers import Subscriber
 from simnode.live.link import LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
 from simnode.node.ledger import Account
+from simnode.protocol.blob import Rope
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
-from simnode.protocol.messages.requests import NodeQuery
-from simnode.protocol.messages.responses import Err, HostResult, QueryResponse
+from simnode.protocol.messages.responses import Err, HostResult
 from simnode.protocol.record import record
 from simnode.storage.reader import StoredState
 
@@ -22,11 +22,12 @@ NOT_AUTHENTICATED = "not authenticated: present a valid token first"
 
 @record(kw_only=False)
 class Answer:
-    """What a request gets. `stored` is held until the last byte has left."""
+    """What a request gets. `stored` is held until the last byte has left; `encoded` is the result, serialized."""
 
     result: HostResult
     outcome: str = "ok"
     stored: StoredState | None = None
+    encoded: Rope | None = None
 
 
 class Refusal(Exception):
@@ -64,7 +65,7 @@ class Client(Subscriber, Protocol):
     account: Account
     is_authorized: bool
 
-    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
         """Answers a request."""
 
     def requests_answered(self) -> None:
@@ -81,9 +82,6 @@ class Client(Subscriber, Protocol):
 
     def flush_late(self, instance: bytes) -> None:
         """A notification that was put off goes out now."""
-
-    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
-        """Answers a node query."""
 
 
 def refusal_by_store(error: LinkError, subject: bytes) -> Refusal:

@@ -72,7 +72,8 @@ class Backend:
         await self._service.wait_up()
         settings = self._settings
         self.index = Index(settings.index_dir, readonly=True, max_readers=settings.max_index_readers)
-        self.contracts = StoredContracts(self.index, SegmentCache(settings.segments_dir, CACHED_MAPPINGS))
+        self.mappings = SegmentCache(settings.segments_dir, CACHED_MAPPINGS)
+        self.contracts = StoredContracts(self.index, self.mappings)
 
     async def close(self) -> None:
         """Ends the links and closes the index."""

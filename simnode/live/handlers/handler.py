@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.reports import Reports
 from simnode.live.handlers.session import GOING_AWAY, Session
 from simnode.live.handlers.stats import HandlerStats
 from simnode.live.handlers.subscribers import Subscribers
@@ -22,10 +23,8 @@ from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
-from simnode.node.diagnostics import NodeView, diagnose
+from simnode.node.diagnostics import NodeView
 from simnode.node.ledger import Holding, Kind, Ledger
-from simnode.protocol.messages.requests import NodeQuery
-from simnode.protocol.messages.responses import QueryResponse
 
 DRAIN_TIMEOUT_S = 3.0
 
@@ -59,6 +58,7 @@ class ConnectionHandler:
         self._ledger = Ledger(settings.shares, self._stats.held_changed)
         #: what is held for no client in particular
         self._own_account = self._ledger.open(self, "")
+        self._reports = Reports(self._backend, settings, self._view)
         self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
         self._heap = Heap()
         self._pulse = Pulse(slab, self._tick)
@@ -92,6 +92,7 @@ class ConnectionHandler:
         for websocket in list(self._websockets):
             websocket.abort("drained")
         self._pulse.stop()
+        await self._reports.close()
         await self._backend.close()
 
     # ---- sockets -----------------------------------------------------------------------------
@@ -119,6 +120,7 @@ class ConnectionHandler:
             rules=self._rules,
             backend=self._backend,
             subscribers=self._subscribers,
+            reports=self._reports,
             stats=self._stats,
             host=self,
             ledger=self._ledger,
@@ -145,23 +147,15 @@ class ConnectionHandler:
     def held_more(self) -> None:
         self._backend.use_grant(self._ledger.heap_bytes)
 
-    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
-        index = self._backend.index
-        view = NodeView(
+    def _view(self) -> NodeView:
+        """What node queries are told, as far as that needs no looking for."""
+        return NodeView(
             name="simnode",
             address=f"{self._settings.host}:{self._port}",
             uptime_seconds=int(self._pulse.now() - self._started_at),
             connections=len(self._sessions),
-            contracts=index.count(),
-            subscribers=subscribers,
-            state_nbytes=self._state_nbytes,
-            hosted=lambda: [row.instance for row in index.rows()],
+            contracts=self._backend.index.count(),
         )
-        return diagnose(query, view)
-
-    def _state_nbytes(self, contract: bytes) -> int | None:
-        row = self._backend.index.get(contract)
-        return None if row is None else row.state_nbytes
 
     # ---- what the services say ---------------------------------------------------------------
 
@@ -203,6 +197,9 @@ class ConnectionHandler:
     # ---- time --------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
+        self._reports.forget_old()
+        if not self._settings.punches:
+            self._backend.mappings.forget_unlinked()
         for websocket in list(self._websockets):
             websocket.check(now_s, progress_timeout_s=self._settings.progress_timeout_s)
         for session in list(self._sessions):

@@ -24,6 +24,7 @@ from simnode.live.handlers.answers import (
     refusal_by_store,
 )
 from simnode.live.handlers.backend import Backend
+from simnode.live.handlers.reports import Reports
 from simnode.live.handlers.stats import EncodingStats, HandlerStats, kind_of
 from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handlers.subscribing import ClientSubscriptions
@@ -31,6 +32,7 @@ from simnode.live.handlers.writes import Writes, derive
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.payloads import whole
 from simnode.live.pulse import Pulse
+from simnode.live.shared_work import Waiter
 from simnode.node.delegates import echo
 from simnode.node.ledger import REQUEST_OVERHEAD_BYTES
 from simnode.protocol.events import RequestReceived
@@ -79,6 +81,7 @@ class Requests:
         client: who asks.
         backend: what lies behind it.
         subscribers: of the process.
+        reports: of the process.
         stats: of the process.
         max_subscriptions: of one client.
     """
@@ -89,11 +92,15 @@ class Requests:
         *,
         backend: Backend,
         subscribers: Subscribers,
+        reports: Reports,
         stats: HandlerStats,
         max_subscriptions: int,
     ) -> None:
         self._client = client
         self._backend = backend
+        self._reports = reports
+        #: reports that were asked for
+        self._awaited: set[Waiter[Answer]] = set()
         self._all_stats = stats
         self._stats: EncodingStats | None = None
         self._subscriptions = ClientSubscriptions(
@@ -125,6 +132,9 @@ class Requests:
         for waiting in self._busy.values():
             self.held_bytes -= sum(map(heap_bytes_of, waiting))
         self._busy.clear()
+        for waiter in self._awaited:
+            waiter.cancel()
+        self._awaited.clear()
 
     # ---- order -------------------------------------------------------------------------------
 
@@ -195,7 +205,7 @@ class Requests:
             stats.unanswered(event.request)
         else:
             stats.answered(event.request, answer.outcome, Pulse.now() - event.received_at)
-            client.respond(event.ticket, answer.result, token=answer.stored)
+            client.respond(event.ticket, answer.result, encoded=answer.encoded, token=answer.stored)
         client.requests_answered()
 
     # ---- each request ------------------------------------------------------------------------
@@ -224,7 +234,7 @@ class Requests:
                 self._client.close()
                 return None
             case _:
-                return self._query(request)
+                return self._query(event, request)
 
     def _get(self, request: Get) -> Answer:
         try:
@@ -269,10 +279,24 @@ class Requests:
                     raise Refusal(MissingDelegate(key=key), outcome="not_found")
                 return Answer(DelegateResponse(key=key, values=echo(inbound)))
 
-    async def _query(self, request: ClientRequest) -> Answer:
+    def _query(self, event: RequestReceived, request: ClientRequest) -> Step:
         assert isinstance(request, NodeQuery)
-        counts = await self._ask_store("subscriptions")
-        return Answer(self._client.diagnose(request, {bytes(contract): count for contract, count in counts}))
+        connection = self._client.connection
+        assert connection is not None
+        answer = self._reports.at_once(request)
+        if answer is not None:
+            return answer
+        weight = self._reports.weight_of(request)
+        self.in_hand += weight
+
+        def give(answer: Answer) -> None:
+            self._awaited.discard(waiter)
+            self.in_hand -= weight
+            self._complete(event, answer)
+
+        waiter = self._reports.ask(request, connection.codec, give)
+        self._awaited.add(waiter)
+        return PENDING
 
     async def _ask_store(self, method: str, *args: Any) -> Any:
         """Calls the store; its refusals become the protocol's errors."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from simnode.live.handlers.answers import NOT_AUTHENTICATED
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.notices import Notice
+from simnode.live.handlers.reports import Reports
 from simnode.live.handlers.requests import Requests, heap_bytes_of
 from simnode.live.handlers.response_modes import MODES
 from simnode.live.handlers.stats import Backlog, HandlerStats
@@ -24,15 +25,14 @@ from simnode.live.settings import NodeSettings
 from simnode.live.sockets.handshake import AUTH_TOKEN_INVALID, CLOSE_AUTH_TOKEN_INVALID, Accepted, AccessRules
 from simnode.live.sockets.websocket import WebSocket
 from simnode.node.ledger import Holding, Kind, Ledger
-from simnode.protocol.blob import Blob
+from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
 from simnode.protocol.connection import ServerConnection
 from simnode.protocol.errors import ReassemblyErrorKind
 from simnode.protocol.events import ChunkRefused, MessageRefused, RequestReceived, SinkRequested, StreamCompleted
 from simnode.protocol.limits import WHOLE_MESSAGE_SIZE
 from simnode.protocol.messages.error_kinds import Unhandled
-from simnode.protocol.messages.requests import NodeQuery
-from simnode.protocol.messages.responses import Err, HostResult, QueryResponse
+from simnode.protocol.messages.responses import Err, HostResult
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import Sink, SinkRefused
 from simnode.storage.reader import StoredState
@@ -82,9 +82,6 @@ class Host(Protocol):
     def held_more(self) -> None:
         """Clients hold more in the heap than before."""
 
-    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
-        """Answers a node query from what the process can see."""
-
 
 class Session:
     """A client.
@@ -95,6 +92,7 @@ class Session:
         rules: who may connect.
         backend: what lies behind the client.
         subscribers: of the process.
+        reports: of the process.
         stats: of the process.
         host: the process.
         ledger: of the process.
@@ -109,6 +107,7 @@ class Session:
         rules: AccessRules,
         backend: Backend,
         subscribers: Subscribers,
+        reports: Reports,
         stats: HandlerStats,
         host: Host,
     ) -> None:
@@ -129,7 +128,12 @@ class Session:
         #: contracts that changed while it was behind
         self._late: dict[bytes, None] = {}
         self._requests = Requests(
-            self, backend=backend, subscribers=subscribers, stats=stats, max_subscriptions=settings.caps.per_client
+            self,
+            backend=backend,
+            subscribers=subscribers,
+            reports=reports,
+            stats=stats,
+            max_subscriptions=settings.caps.per_client,
         )
         #: requests that are carried out when answers have left, the oldest first
         self._deferred: deque[RequestReceived] = deque()
@@ -258,14 +262,14 @@ class Session:
 
     # ---- for the requests --------------------------------------------------------------------
 
-    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
         self._unsent_replies += 1
         if type(token) is StoredState:
             self._map(token)
         outbox = self.connection.outbox
-        self.connection.send_response(ticket, result, token=REPLY if token is None else token)
+        self.connection.send_response(ticket, result, encoded=encoded, token=REPLY if token is None else token)
         if outbox.due_bytes > UNNOTED_BYTES:
             self._note_outbound()
         self._websocket.send_soon()
@@ -293,12 +297,9 @@ class Session:
         """A bug of ours ends the connection."""
         self._websocket.fail_internally()
 
-    def diagnose(self, query: NodeQuery, subscribers: dict[bytes, int]) -> QueryResponse:
-        """Answers a node query."""
-        return self._host.diagnose(query, subscribers)
-
     def flush_late(self, instance: bytes) -> None:
         """A notification that was put off goes out now: a reply about the same contract follows."""
+        self._subscribers.tell_now(self, instance)
         if instance in self._late:
             self._notify_late(instance)
 

@@ -1,15 +1,32 @@
-"""Who in this process wants to hear of which contract. Enters: changes. Leaves: notices to them. Next: `session.py`."""
+"""Who in this process wants to hear of which contract. Enters: changes. Leaves: notices to them. Next: `session.py`.
+
+There may be half a million subscriptions here, and a thousand of one contract: whatever goes through
+all of them does so in slices.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
 
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.notices import Notice
-from simnode.live.link import Link
+from simnode.live.link import Link, LinkError, LinkLost
 from simnode.live.payloads import Payload
+from simnode.live.slices import Slices
+
+logger = logging.getLogger(__name__)
+
+INTRODUCED_AT_ONCE = 500
+"""Contracts of which a store that has just started is told in one message."""
+
+TOLD_AT_ONCE = 256
+"""Subscribers of one contract that hear of a change in one turn of the loop: each takes some 10 µs."""
 
 
 @dataclass(slots=True)
@@ -37,6 +54,19 @@ class Subscriber(Protocol):
         """The contract has a new state."""
 
 
+@dataclass(slots=True)
+class _FanOut:
+    """A change that has not been told to everybody.
+
+    Attributes:
+        notice: what is told; held.
+        remaining: who has not heard of it.
+    """
+
+    notice: Notice
+    remaining: deque[Subscriber]
+
+
 class Subscribers:
     """The subscriptions of a handler's clients. The store knows their number, this their names.
 
@@ -47,9 +77,17 @@ class Subscribers:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._by_contract: dict[bytes, set[Subscriber]] = {}
+        #: contracts of which the store has not been told since it started
+        self._unintroduced: dict[bytes, None] = {}
+        self._introduction: asyncio.Task[None] | None = None
+        #: changes that wait for the next turn of the loop to be told on
+        self._fan_outs: dict[bytes, _FanOut] = {}
 
     def begin(self, subscriber: Subscriber, contract: bytes, *, takes_deltas: bool) -> None:
         """Before the store is asked, so that no change falls between its answer and ours."""
+        if contract in self._unintroduced:  # the store must not count the new one twice
+            told = partial(self._introduced, contract)
+            self._backend.store.ask("resubscribe", (self._introducing([contract]),), told)
         subscriber.subscriptions[contract] = Subscription(takes_deltas)
         self._by_contract.setdefault(contract, set()).add(subscriber)
 
@@ -86,17 +124,74 @@ class Subscribers:
         notice = self._backend.notice_of(contract, version, delta) if subscribers else None
         if subscribers is None or notice is None:
             return
-        for subscriber in list(subscribers):
-            subscriber.contract_changed(contract, notice)
-        notice.release()
+        waiting = self._fan_outs.pop(contract, None)
+        if waiting is None and len(subscribers) <= TOLD_AT_ONCE:
+            for subscriber in list(subscribers):
+                subscriber.contract_changed(contract, notice)
+            notice.release()
+            return
+        remaining: deque[Subscriber] = deque()
+        if waiting is not None:  # those who have waited longest hear of this first, and of the older one no more
+            remaining += waiting.remaining
+            waiting.notice.release()
+        first = set(remaining)
+        remaining += (subscriber for subscriber in subscribers if subscriber not in first)
+        self._fan_outs[contract] = _FanOut(notice, remaining)
+        if waiting is None:  # else the next turn goes on with this one
+            self._tell_on(contract)
+
+    def tell_now(self, subscriber: Subscriber, contract: bytes) -> None:
+        """The subscriber hears of a change that is being told: a reply about the contract follows."""
+        fan_out = self._fan_outs.get(contract)
+        if fan_out is not None and contract in subscriber.subscriptions:
+            subscriber.contract_changed(contract, fan_out.notice)
 
     def introduce(self, store: Link) -> None:
         """A store that has just started learns who is here, and everybody the current state, if it is news."""
-        if not self._by_contract:
+        if self._introduction is not None:
+            self._introduction.cancel()
+            self._introduction = None
+        self._unintroduced = dict.fromkeys(self._by_contract)
+        if self._unintroduced:
+            self._introduction = asyncio.get_running_loop().create_task(self._introduce(store))
+            self._introduction.add_done_callback(_log_failure)
+
+    async def _introduce(self, store: Link) -> None:
+        slices = Slices()
+        while self._unintroduced:
+            contracts = list(islice(self._unintroduced, INTRODUCED_AT_ONCE))
+            try:
+                await store.call("resubscribe", self._introducing(contracts))
+            except LinkLost:
+                return  # the next one will be told
+            for contract in contracts:  # what changed before the store knew of us, nobody here has heard of
+                self.tell(contract)
+                await slices.step_done()
+
+    def _introduced(self, contract: bytes, result: Any, error: LinkError | None) -> None:
+        if error is None:
+            self.tell(contract)
+
+    def _introducing(self, contracts: list[bytes]) -> list[tuple[bytes, int]]:
+        """These contracts with the number of their subscribers here, for a store that is told of them now."""
+        for contract in contracts:
+            del self._unintroduced[contract]
+        return [(contract, len(self._by_contract[contract])) for contract in contracts]
+
+    def _tell_on(self, contract: bytes) -> None:
+        """Tells the next of those who have not heard of a change."""
+        fan_out = self._fan_outs.get(contract)
+        if fan_out is None:
             return
-        store.cast("resubscribe", [[contract, len(who)] for contract, who in self._by_contract.items()])
-        for contract in list(self._by_contract):
-            asyncio.get_running_loop().call_soon(self.tell, contract)
+        for _ in range(min(TOLD_AT_ONCE, len(fan_out.remaining))):
+            subscriber = fan_out.remaining.popleft()
+            if contract in subscriber.subscriptions:  # else it went meanwhile
+                subscriber.contract_changed(contract, fan_out.notice)
+        if fan_out.remaining:
+            asyncio.get_running_loop().call_soon(self._tell_on, contract)
+        else:
+            del self._fan_outs[contract]
+            fan_out.notice.release()
 
     def _drop(self, subscriber: Subscriber, contract: bytes) -> None:
         who = self._by_contract.get(contract)
@@ -104,3 +199,9 @@ class Subscribers:
             who.discard(subscriber)
             if not who:
                 del self._by_contract[contract]
+                self._unintroduced.pop(contract, None)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("a store could not be introduced", exc_info=task.exception())

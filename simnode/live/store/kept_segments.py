@@ -10,6 +10,7 @@ else's by now.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,22 +33,33 @@ class KeptSegments:
         directory: of the segments.
         service: the link to who leases them.
         limit_bytes: pages of segments that rows refer to, all together.
+        held_bytes: of these pages, those that rows referred to before this process began; the service knows.
+        trims: whether the pages around what rows refer to are given back; if not, whole segments count.
     """
 
-    def __init__(self, directory: Path, service: LinkClient, *, limit_bytes: int) -> None:
+    def __init__(
+        self, directory: Path, service: LinkClient, *, limit_bytes: int, held_bytes: int = 0, trims: bool = True
+    ) -> None:
         self._prefix: Final = os.path.join(directory, "")
         self._service = service
         self._limit_bytes: Final = limit_bytes
         #: pages that count, in bytes
-        self.held_bytes = 0
+        self.held_bytes = held_bytes
         #: segments with room behind the state: name -> capacity in bytes, all of which counts
         self._capacities: dict[str, int] = {}
+        self._trims: Final = trims
+        #: without trimming: name -> what the segment counts for, in bytes
+        self._lengths: dict[str, int] = {}
         self._denied: set[str] = set()
         self._untold_bytes = 0
 
     def found(self, refs: Iterable[SegmentRef]) -> None:
-        """What rows referred to before this process began; the service knows."""
-        self.held_bytes += sum(map(self._pages_of, refs))
+        """What rows referred to before this process began, where it is not known how many pages that is."""
+        for ref in refs:
+            if not self._trims:
+                with contextlib.suppress(FileNotFoundError):  # lost; whoever reads it is told
+                    self._lengths[ref.name] = os.stat(f"{self._prefix}{ref.name}").st_size
+            self.held_bytes += self._pages_of(ref)
 
     def keep(self, ref: SegmentRef, *, capacity: int | None = None) -> None:
         """A row will refer to `ref`, and to nothing else in that segment.
@@ -66,7 +78,12 @@ class KeptSegments:
             nbytes = -1
         if ref.stop > nbytes or name in self._denied:
             raise LinkRefusal(LOST, f"segment {name} is gone")
-        pages = self._pages_of(ref) if capacity is None else capacity
+        if capacity is not None:
+            pages = capacity
+        elif self._trims:
+            pages = self._pages_of(ref)
+        else:
+            pages = nbytes
         after = self.held_bytes + pages
         if after > self._limit_bytes:
             raise LinkRefusal(FULL, f"stored segments would take {after} of {self._limit_bytes} bytes")
@@ -75,6 +92,8 @@ class KeptSegments:
         if capacity is not None:
             self._capacities[name] = capacity
             start, stop = 0, capacity
+        elif not self._trims:
+            self._lengths[name] = nbytes
         self._untold_bytes += pages
         self._service.cast_later("stored", name, start, stop, ref.nbytes)
 
@@ -85,6 +104,7 @@ class KeptSegments:
             self.held_bytes -= pages
             self._untold_bytes += pages
             self._capacities.pop(ref.name, None)
+            self._lengths.pop(ref.name, None)
             self._service.cast_later("retire", ref.name)
 
     def tell(self) -> None:
@@ -104,8 +124,8 @@ class KeptSegments:
         self._denied.update(names)
 
     def _pages_of(self, ref: SegmentRef) -> int:
-        capacity = self._capacities.get(ref.name)
-        if capacity is not None:
-            return capacity
+        whole = self._capacities.get(ref.name) or self._lengths.get(ref.name)
+        if whole is not None:
+            return whole
         first, last = page_range(ref.start, ref.stop)
         return last - first

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,19 +89,19 @@ class Placer:
         new_segments.append(ref)
         return (ref,)
 
-    async def holds(self, state: Extents, payload: Payload) -> bool:
-        """Whether a state is the very bytes of a payload. Raises `LinkRefusal` if a segment is gone."""
-        if len(state) == 1 and isinstance(payload, bytes) and isinstance(state[0], bytes):
-            return payload == state[0]
-        nbytes = payload_nbytes(payload)
+    async def holds(self, state: Extents, parts: list[Payload]) -> bool:
+        """Whether a state is the very bytes of the parts, joined. Raises `LinkRefusal` if a segment is gone."""
+        if len(state) == len(parts) == 1 and isinstance(parts[0], bytes) and isinstance(state[0], bytes):
+            return parts[0] == state[0]
+        nbytes = sum(map(payload_nbytes, parts))
         if nbytes != extents_nbytes(state):
             return False
-        if len(state) == 1 and nbytes > 2 * COMPARED_FIRST_BYTES:
-            (theirs,) = as_payloads(state)
+        theirs = as_payloads(state)
+        if nbytes > 2 * COMPARED_FIRST_BYTES:
             for at in (0, nbytes - COMPARED_FIRST_BYTES):
-                if _piece(self._directory, theirs, at) != _piece(self._directory, payload, at):
+                if _piece(self._directory, theirs, at) != _piece(self._directory, parts, at):
                     return False
-        return await self._run(nbytes, _compare, self._directory, as_payloads(state), payload)
+        return await self._run(nbytes, _compare, self._directory, theirs, parts)
 
     async def feed(self, state_hash: Any, payloads: list[Payload]) -> None:
         """Puts payloads into a running BLAKE3. Raises `LinkRefusal` if a segment is gone."""
@@ -180,30 +180,47 @@ def _sync(directory: Path, name: str) -> None:
     sync_directory(directory)
 
 
-def _piece(directory: Path, payload: Payload, at: int) -> bytes:
-    """A few bytes of a payload; a mapping would cost three times as much."""
+def _piece(directory: Path, parts: list[Payload], at: int) -> bytes:
+    """The `COMPARED_FIRST_BYTES` at an offset of the parts, joined; a mapping would cost three times as much."""
+    found = b""
+    for part in parts:
+        nbytes = payload_nbytes(part)
+        if at < nbytes:
+            found += _piece_of(directory, part, at, COMPARED_FIRST_BYTES - len(found))
+        at = max(0, at - nbytes)
+    return found
+
+
+def _piece_of(directory: Path, payload: Payload, at: int, nbytes: int) -> bytes:
     if isinstance(payload, bytes):
-        return payload[at : at + COMPARED_FIRST_BYTES]
-    name, start, _ = payload
+        return payload[at : at + nbytes]
+    name, start, stop = payload
     try:
         fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise LinkRefusal(LOST, f"segment {name} is gone") from error
     try:
-        return os.pread(fd, COMPARED_FIRST_BYTES, start + at)
+        return os.pread(fd, min(nbytes, stop - start - at), start + at)
     finally:
         os.close(fd)
 
 
-def _compare(directory: Path, state: list[Payload], payload: Payload) -> bool:
-    theirs = _view(directory, payload)
-    at = 0
-    for part in state:
-        view = _view(directory, part)
-        if not same_bytes(view, theirs[at : at + len(view)]):
+def _compare(directory: Path, left: list[Payload], right: list[Payload]) -> bool:
+    """Whether the two are the same bytes when each is joined; they are of one length."""
+    ours, theirs = _views(directory, left), _views(directory, right)
+    mine, other = memoryview(b""), memoryview(b"")
+    while True:
+        mine, other = mine or next(ours, mine), other or next(theirs, other)
+        nbytes = min(len(mine), len(other))
+        if not nbytes:
+            return True
+        if not same_bytes(mine[:nbytes], other[:nbytes]):
             return False
-        at += len(view)
-    return True
+        mine, other = mine[nbytes:], other[nbytes:]
+
+
+def _views(directory: Path, parts: list[Payload]) -> Iterator[memoryview]:
+    return (_view(directory, part) for part in parts if payload_nbytes(part))
 
 
 def _feed_hash(directory: Path, state_hash: Any, payloads: list[Payload]) -> None:

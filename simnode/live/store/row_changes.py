@@ -61,14 +61,14 @@ class Batch:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, ContractRow] = {}
+        #: the rows in the index that `rows` replace; None: there is none
+        self.replaced: dict[bytes, ContractRow | None] = {}
         self.codes: dict[bytes, Extents] = {}
         self.delegates: dict[bytes, bytes | None] = {}
         #: rows that subscribers hear of, each with what was appended if the change was that
         self.changes: list[tuple[ContractRow, Payload | None]] = []
         self.answers: list[tuple[Write, Any]] = []
         self.subscribed: list[tuple[Link, bytes]] = []
-        self.new_contracts = 0
-        self.new_bytes = 0
         #: retired when it is committed
         self.old_segments: list[SegmentRef] = []
 
@@ -133,7 +133,7 @@ class RowChanges:
             extents, adopted = await self._replaced(write, current, [state])
             row = _next_version(current, extents)
             _record(batch, current, row, None)
-        if not subscribe:
+        if not subscribe or write.link.is_lost:  # whoever is gone would be counted for ever
             return [row.version, adopted, False, None]
         try:
             self._subscribers.add(instance, write.link)
@@ -162,12 +162,10 @@ class RowChanges:
         if own_code is not None:
             previous = batch.codes.get(code_hash, ())  # of another contract, placed while this one waited
             batch.old_segments += segment_refs(previous)
-            batch.new_bytes += 0 if previous else payload_nbytes(code)
             batch.codes[code_hash] = own_code
         row = ContractRow(instance, 1, code_hash, own_params, extents)
         batch.rows[instance] = row
-        batch.new_contracts += 1
-        batch.new_bytes += payload_nbytes(state) + payload_nbytes(params)
+        batch.replaced[instance] = None
         return row, adopted
 
     async def _update(
@@ -204,9 +202,11 @@ class RowChanges:
 
         Whether a large state changes anything is for subscribers only to know: finding out reads it, and the old one.
         """
-        first, *more = parts
-        matters = payload_nbytes(first) <= INLINE_BYTES or self._subscribers.count_of(current.instance)
-        if matters and not more and await self._placer.holds(current.state, first):
+        if len(parts) > 1:  # an empty delta is none, and the state may stay where it is
+            parts = [part for part in parts if payload_nbytes(part)] or parts[:1]
+        nbytes = sum(map(payload_nbytes, parts))
+        matters = nbytes <= INLINE_BYTES or self._subscribers.count_of(current.instance)
+        if matters and await self._placer.holds(current.state, parts):
             return current.state, None
         return await self._placer.place(parts, write.new_segments)
 
@@ -241,8 +241,8 @@ def _record(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload
     if row is current:
         return  # nothing changed, so nobody is told
     batch.rows[row.instance] = row
+    batch.replaced.setdefault(row.instance, current)
     batch.changes.append((row, delta))
-    batch.new_bytes += row.state_nbytes - current.state_nbytes
     old = segment_refs(current.state)
     if old:
         kept = [ref.name for ref in segment_refs(row.state)]

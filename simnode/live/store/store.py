@@ -4,8 +4,9 @@ It holds the links to the handlers and to the reassembly service, and counts who
 
 Link methods of handlers: `hello(slot)`, `put(instance, code_hash, params, code, state, subscribe)`,
 `update(instance, code_hash, keeps_current, parts)`, `subscribe(instance)`, `unsubscribe([instance])`
-cast, `resubscribe([[instance, count]])` cast, `register_delegate(key, code_hash)`,
-`unregister_delegate(key)`, `subscriptions()`. Handlers get `changed(instance, version, delta)`. The
+cast, `resubscribe([[instance, count]])`, `register_delegate(key, code_hash)`,
+`unregister_delegate(key)`, `subscriptions(shard)`, which answers `[next shard or None, [[instance, count]]]`,
+and `subscriber_counts([instance])`. Handlers get `changed(instance, version, delta)`. The
 reassembly service asks `holds(names)`, and `heard()`, which says that all is told that there was.
 """
 
@@ -15,17 +16,25 @@ import asyncio
 import logging
 from typing import Any
 
-from simnode.live.link import LATER, Link, LinkClient, LinkRefusal, LinkServer
+from simnode.live.link import LATER, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
+from simnode.live.slices import in_slices
 from simnode.live.store.write_batches import WriteBatches
 from simnode.live.store_codes import MISSING, REFUSED
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
+from simnode.storage.data_directory import check_index
 from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.index import Index
 
 logger = logging.getLogger(__name__)
+
+SUBSCRIPTIONS_AT_ONCE = 1000
+"""Contracts in one answer to `subscriptions`: half a millisecond, and far from the limit of a link message."""
+
+SEGMENTS_AT_ONCE = 500
+"""Segments that the reassembly service is told of in one message."""
 
 WRITES = frozenset({"put", "update", "register_delegate", "unregister_delegate"})
 
@@ -45,6 +54,10 @@ class ContractStore:
         self._service = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet_service)
         self._subscribers = SubscriberCounts(settings.caps)
         self._writer: WriteBatches | None = None
+        #: tells the reassembly service what rows refer to
+        self._introduction: asyncio.Task[None] | None = None
+        #: takes the subscribers of dead handlers out of the table
+        self._sweeping: asyncio.Task[None] | None = None
         #: whether handlers may have died since the table of readers was looked through
         self._has_lost_readers = True
         self._slab = slab
@@ -54,25 +67,32 @@ class ContractStore:
         self._subscriptions_gauge = slab.gauge("simnode_store_subscriptions")
 
     async def start(self) -> None:
-        """Opens the index, counts what is in it, and listens."""
+        """Opens the index and listens."""
         self._lock = DirectoryLock(self._settings.index_dir)
+        check_index(self._settings.index_dir)
         self._index = Index(
             self._settings.index_dir,
             durable=self._settings.durable,
             max_readers=self._settings.max_index_readers,
         )
+        self._pulse.start()
+        if not self._index.is_counted:
+            await asyncio.get_running_loop().run_in_executor(None, _recount, self._index)
         self._writer = WriteBatches(
             self._settings, self._slab, index=self._index, service=self._service, subscribers=self._subscribers
         )
         self._service.start()
         await self._service.wait_up()
         await self._server.start()
-        self._pulse.start()
 
     async def drain(self) -> None:
         """Stops serving once the batch in hand is committed."""
         self._pulse.stop()
         await self._server.close()
+        for task in (self._introduction, self._sweeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._writer is not None:
             await self._writer.close()
         await self._service.close()
@@ -83,9 +103,27 @@ class ContractStore:
     # ---- links -------------------------------------------------------------------------------
 
     def _greet_service(self, link: Link) -> None:
+        link.cast("store_hello")
+        if self._introduction is not None:
+            self._introduction.cancel()
+        self._introduction = asyncio.get_running_loop().create_task(self._introduce(link))
+        self._introduction.add_done_callback(_log_failure)
+
+    async def _introduce(self, link: Link) -> None:
+        """Tells the service what rows refer to, message by message; writes go on meanwhile, and are told of as ever."""
         assert self._writer is not None
-        call = link.call("store_hello", self._writer.live_segments())
-        call.add_done_callback(_report_lost_segments)
+        live, last = self._writer.segments_in_hand(), ""
+        try:
+            while True:
+                page = self._writer.live_segments(last, SEGMENTS_AT_ONCE)
+                for name in await link.call("live", live + page):
+                    logger.error("segment %s is gone: the contracts in it cannot be read", name)
+                if not page:
+                    break
+                live, last = [], page[-1][0]
+            await link.call("all_live")
+        except LinkLost:
+            return  # the next greeting tells
 
     def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
         if method in WRITES:
@@ -100,8 +138,10 @@ class ContractStore:
             case "resubscribe", [counts]:
                 for instance, count in counts:
                     self._subscribers.restore(instance, link, count)
-            case "subscriptions", []:
-                return [[instance, count] for instance, count in self._subscribers.contracts()]
+            case "subscriptions", [shard]:
+                return self._subscribers.contracts(shard, SUBSCRIPTIONS_AT_ONCE)
+            case "subscriber_counts", [instances]:
+                return [self._subscribers.count_of(instance) for instance in instances]
             case "hello", [slot]:
                 link.peer = slot
             case "holds", [names]:
@@ -115,7 +155,19 @@ class ContractStore:
 
     def _lost(self, link: Link) -> None:
         self._subscribers.drop_place(link)
+        self._sweep()
         self._has_lost_readers = True  # the process may take a moment longer to die than its link
+
+    def _sweep(self) -> None:
+        if self._sweeping is None and self._subscribers.needs_sweep:
+            self._sweeping = asyncio.get_running_loop().create_task(in_slices(self._subscribers.sweep()))
+            self._sweeping.add_done_callback(self._swept)
+
+    def _swept(self, task: asyncio.Task[None]) -> None:
+        self._sweeping = None
+        _log_failure(task)
+        if self._subscribers.needs_sweep and not task.cancelled():
+            self._sweep()
 
     def _subscribe(self, link: Link, instance: bytes) -> list[Any]:
         assert self._index is not None
@@ -130,17 +182,21 @@ class ContractStore:
 
     def _tick(self, now_s: float) -> None:
         self._service.flush()
-        if self._writer is not None:
-            self._contracts_gauge.set(self._writer.contracts)
-            self._bytes_gauge.set(self._writer.stored_bytes)
+        if self._index is not None and self._index.is_counted:
+            self._contracts_gauge.set(self._index.count())
+            self._bytes_gauge.set(self._index.totals().nbytes)
         self._subscriptions_gauge.set(self._subscribers.total)
         if self._has_lost_readers and self._index is not None:
             self._has_lost_readers = False
             self._index.reader_check()  # else the slots of dead handlers would fill LMDB's table of readers
 
 
-def _report_lost_segments(call: asyncio.Future[Any]) -> None:
-    if call.cancelled() or call.exception() is not None:
-        return  # the link went again; the next greeting tells
-    for name in call.result():
-        logger.error("segment %s is gone: the contracts in it cannot be read", name)
+def _recount(index: Index) -> None:
+    """For an index that an older simnode wrote; takes seconds for a million contracts."""
+    logger.info("counting what is in the index %s, once", index.path)
+    index.recount(lambda number: logger.info("counted %d contracts", number))
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("work in the background failed", exc_info=task.exception())

@@ -30,12 +30,13 @@ from simnode.node.subscriptions import SubscriberCounts
 from simnode.protocol.limits import MIB
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
-from simnode.storage.rows import SegmentRef, extents_nbytes, segment_refs
 
 logger = logging.getLogger(__name__)
 
 QUEUED_BYTES = MIB
 """With more than this on its way to a handler, it is told that a contract changed, and not by which delta."""
+SEGMENTS_AT_ONCE = 1024
+"""Read from the index in one go."""
 
 BATCH_WRITES = 512
 """Writes in one transaction at the most, so that the first of a flood is not answered after the last."""
@@ -65,7 +66,18 @@ class WriteBatches:
         self._index = index
         self._service = service
         self._subscribers = subscribers
-        self._kept = KeptSegments(settings.segments_dir, service, limit_bytes=settings.store_limit_bytes)
+        self._kept = KeptSegments(
+            settings.segments_dir,
+            service,
+            limit_bytes=settings.store_limit_bytes,
+            held_bytes=index.totals().segment_nbytes if settings.punches else 0,
+            trims=settings.punches,
+        )
+        if not settings.punches:  # the totals are of pages, and here whole segments count
+            refs = index.segments("", SEGMENTS_AT_ONCE)
+            while refs:
+                self._kept.found(refs)
+                refs = index.segments(refs[-1].name, SEGMENTS_AT_ONCE)
         self._placer = Placer(settings.segments_dir, service, self._kept, durable=settings.durable)
         self._changes = RowChanges(index, self._placer, subscribers)
         self._loop = asyncio.get_running_loop()
@@ -79,15 +91,6 @@ class WriteBatches:
             outcome: slab.counter("simnode_store_commits_total", outcome=outcome) for outcome in ("ok", "error")
         }
         self._batch_writes = slab.histogram("simnode_store_commit_batch_writes")
-        #: contracts, and bytes of their states, parameters and codes
-        self.contracts = 0
-        self.stored_bytes = 0
-        for row in index.rows():
-            self.contracts += 1
-            self.stored_bytes += row.state_nbytes + extents_nbytes(row.params)
-            self._kept.found(segment_refs(row.params, row.state))
-        for _, code in index.codes():
-            self._kept.found(segment_refs(code))
 
     def add(self, link: Link, method: str, args: list[Any]) -> None:
         """The call that `link` is being asked is a write: it is answered when it is committed, or refused."""
@@ -95,21 +98,26 @@ class WriteBatches:
         if self._turn is None:
             self._turn = self._loop.call_soon(self._next)
 
-    def live_segments(self) -> list[list[Any]]:
-        """What rows refer to, or will if the batch in hand is committed: `[name, start, stop]`, or `[name]` for all."""
-        live: dict[str, list[Any]] = {}
-        for row in self._index.rows():
-            for extent in (*row.params, *row.state):
-                if isinstance(extent, SegmentRef) and not self._kept.capacity_of(extent):
-                    live[extent.name] = [extent.name, extent.start, extent.stop]
-        names = self._index.segment_names()
-        names.update(ref.name for write in self._in_hand for ref in write.new_segments)
-        return [live.get(name, [name]) for name in sorted(names)]
+    def live_segments(self, after: str, at_most: int) -> list[list[Any]]:
+        """The next segments that rows refer to, by name: `[name, start, stop]`, or `[name]` where all of it is kept.
+
+        Args:
+            after: the last name of the piece before; `""` to begin.
+            at_most: how many.
+        """
+        return [
+            [ref.name] if self._kept.capacity_of(ref) else [ref.name, ref.start, ref.stop]
+            for ref in self._index.segments(after, at_most)
+        ]
+
+    def segments_in_hand(self) -> list[list[Any]]:
+        """The segments that rows will refer to if the batch in hand is committed, as `[name]`."""
+        return [[ref.name] for write in self._in_hand for ref in write.new_segments]
 
     def holds(self, names: list[str]) -> list[str]:
         """Which segments rows refer to, or writes that are not committed yet: the others are denied from now on."""
         wanted = {name for writes in (self._in_hand, self._waiting) for write in writes for name in write.segments()}
-        held = set(names) & (wanted | self._index.segment_names())
+        held = {name for name in names if name in wanted or self._index.refers_to(name)}
         self._kept.deny(set(names) - held)
         return sorted(held)
 
@@ -210,8 +218,8 @@ class WriteBatches:
 
     def _commit(self, batch: Batch) -> None:
         with self._index.write() as writing:
-            for row in batch.rows.values():
-                writing.put_row(row)
+            for instance, row in batch.rows.items():
+                writing.put_row(row, replaces=batch.replaced[instance])
             for code_hash, code in batch.codes.items():
                 writing.put_code(code_hash, code)
             for key, delegate in batch.delegates.items():
@@ -232,8 +240,6 @@ class WriteBatches:
     def _committed(self, batch: Batch, writes: int) -> None:
         self._commits["ok"].inc()
         self._batch_writes.observe(writes)
-        self.contracts += batch.new_contracts
-        self.stored_bytes += batch.new_bytes
         for row, delta in batch.changes:
             for place in self._subscribers.places_of(row.instance):
                 assert isinstance(place, Link)

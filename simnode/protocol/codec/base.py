@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.messages.requests import ClientRequest
@@ -39,6 +40,12 @@ class Codec(Protocol):
 
     def encode_result(self, result: HostResult) -> Rope:
         """Raises `EncodeError` when this encoding has no such response."""
+
+    def encode_items(self, response: type[Any], field: str, items: Iterable[Any]) -> bytes:
+        """Some of the items of a response's vector, serialized, for an `EncodedItems` in their place.
+
+        Raises `EncodeError` when this encoding has no such response.
+        """
 
     def decode_result(self, message: Blob) -> HostResult:
         """Raises `DecodeError`, and nothing else, on bytes that are no response (the peer's fault)."""

@@ -6,14 +6,14 @@ Enters: a shape of `schema.py`. Leaves: a function that writes a value of that s
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any, Final
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import schema
 from simnode.protocol.codec.bincode_reader import F32, U16, U32, U64
-from simnode.protocol.codec.output import JOINED_BYTES, Output
+from simnode.protocol.codec.output import JOINED_BYTES, EncodedItems, Output
 from simnode.protocol.codec.schema import Shape
 from simnode.protocol.errors import EncodeError
 from simnode.protocol.messages.contracts import ContractKey
@@ -137,9 +137,25 @@ def _product_writer(item_writers: tuple[Write, ...]) -> Write:
 
 
 def _sequence_writer(write_item: Write) -> Write:
+    write_items = many(write_item)
+
     def write(value: tuple[Any, ...], output: Output) -> None:
-        output.small.append(U64.pack(len(value)))
-        for item in value:
+        if type(value) is EncodedItems:
+            output.small.append(U64.pack(value.number))
+            for part in value.parts:
+                output.write_large(part)
+        else:
+            output.small.append(U64.pack(len(value)))
+            write_items(value, output)
+
+    return write
+
+
+def many(write_item: Write) -> Write:
+    """A function that writes items one after the other, without their number."""
+
+    def write(items: Iterable[Any], output: Output) -> None:
+        for item in items:
             write_item(item, output)
 
     return write

@@ -10,8 +10,9 @@ Next: `../connection.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec.base import Encoding
@@ -19,6 +20,7 @@ from simnode.protocol.codec.flatbuffers_reader import read_root
 from simnode.protocol.codec.flatbuffers_requests import read_request, request_table
 from simnode.protocol.codec.flatbuffers_results import read_result, result_table
 from simnode.protocol.codec.flatbuffers_writer import write
+from simnode.protocol.errors import EncodeError
 from simnode.protocol.messages.requests import ClientRequest
 from simnode.protocol.messages.responses import HostResult
 
@@ -65,6 +67,10 @@ class FlatbuffersCodec:
     def encode_result(self, result: HostResult) -> Rope:
         """See `Codec`. An error becomes the reference's text of it."""
         return write(result_table(result))
+
+    def encode_items(self, response: type[Any], field: str, items: Iterable[Any]) -> bytes:
+        """See `Codec`. The responses with long vectors are those to node queries, which there are none of here."""
+        raise EncodeError(f"flatbuffers cannot express {response.__name__}")
 
     def decode_result(self, message: Blob) -> HostResult:
         """See `Codec`. An error is read back from its text as far as that tells."""

@@ -5,11 +5,13 @@ Enters: messages or bytes. Leaves: ropes or messages. Next: `display.py`.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgpack
 
 from simnode.protocol.blob import Blob, Rope
+from simnode.protocol.codec import schema
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.codec.msgpack_names import ERRORS, REQUESTS, RESPONSES
 from simnode.protocol.codec.msgpack_reader import ReadFields, choice_reader, decode, variant_reader
@@ -18,8 +20,10 @@ from simnode.protocol.codec.msgpack_writer import (
     bin_header,
     choice_writer,
     encode,
+    many,
     map_header,
     record_writer,
+    writer,
 )
 from simnode.protocol.codec.source import MAX_RESULT_ITEMS
 from simnode.protocol.messages.requests import ClientRequest
@@ -47,6 +51,8 @@ _write_result: Final = choice_writer(
     {record.cls: record_writer(record, name=name) for name, record in RESPONSES.items()} | {Err: _err_writer()}
 )
 
+_write_items: Final = {place: many(writer(item)) for place, item in schema.ITEMS_OF_RESPONSES.items()}
+
 _CHUNK_HEAD: Final = map_header(REQUESTS["StreamChunk"], "StreamChunk")
 
 
@@ -73,6 +79,9 @@ class MsgpackCodec:
 
     def encode_result(self, result: HostResult) -> Rope:
         return encode(_write_result, result)
+
+    def encode_items(self, response: type[Any], field: str, items: Iterable[Any]) -> bytes:
+        return bytes(encode(_write_items[response, field], items))
 
     def decode_result(self, message: Blob) -> HostResult:
         result: HostResult = decode(_read_result, message, max_items=MAX_RESULT_ITEMS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgpack
@@ -11,7 +11,7 @@ import msgpack
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import schema
 from simnode.protocol.codec.msgpack_names import TYPE, fields_in_order, only_variant
-from simnode.protocol.codec.output import JOINED_BYTES, Output
+from simnode.protocol.codec.output import JOINED_BYTES, EncodedItems, Output
 from simnode.protocol.codec.schema import Record, Shape
 from simnode.protocol.errors import EncodeError
 from simnode.protocol.messages.wire import Fixed, Float, SocketAddress, Unsigned
@@ -149,9 +149,25 @@ def _product_writer(item_writers: tuple[Write, ...]) -> Write:
 
 
 def _sequence_writer(write_item: Write) -> Write:
+    write_items = many(write_item)
+
     def write(value: tuple[Any, ...], output: MsgpackOutput) -> None:
-        output.small.append(output.packer.pack_array_header(len(value)))
-        for item in value:
+        if type(value) is EncodedItems:
+            output.small.append(output.packer.pack_array_header(value.number))
+            for part in value.parts:
+                output.write_large(part)
+        else:
+            output.small.append(output.packer.pack_array_header(len(value)))
+            write_items(value, output)
+
+    return write
+
+
+def many(write_item: Write) -> Write:
+    """A function that writes items one after the other, without their number."""
+
+    def write(items: Iterable[Any], output: MsgpackOutput) -> None:
+        for item in items:
             write_item(item, output)
 
     return write

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import schema
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.codec.bincode_reader import decode, reader
-from simnode.protocol.codec.bincode_writer import encode, writer
+from simnode.protocol.codec.bincode_writer import encode, many, writer
 from simnode.protocol.codec.source import MAX_RESULT_ITEMS
 from simnode.protocol.messages.requests import ClientRequest
 from simnode.protocol.messages.responses import HostResult
@@ -18,6 +19,8 @@ _read_request: Final = reader(schema.CLIENT_REQUEST)
 _write_request: Final = writer(schema.CLIENT_REQUEST)
 _read_result: Final = reader(schema.HOST_RESULT)
 _write_result: Final = writer(schema.HOST_RESULT)
+
+_write_items: Final = {place: many(writer(item)) for place, item in schema.ITEMS_OF_RESPONSES.items()}
 
 _REQUEST_CHUNK: Final = struct.Struct("<IIIIQ")
 """Tag 6, stream id, index, total, length of the data."""
@@ -42,6 +45,9 @@ class NativeCodec:
 
     def encode_result(self, result: HostResult) -> Rope:
         return encode(_write_result, result)
+
+    def encode_items(self, response: type[Any], field: str, items: Iterable[Any]) -> bytes:
+        return bytes(encode(_write_items[response, field], items))
 
     def decode_result(self, message: Blob) -> HostResult:
         result: HostResult = decode(_read_result, message, max_items=MAX_RESULT_ITEMS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 from simnode.protocol.blob import Buffer, Rope
 
 JOINED_BYTES = 2048
@@ -28,3 +31,21 @@ class Output:
         if not self._parts:
             return Rope.joined(self.small)
         return Rope((*self._parts, b"".join(self.small)))
+
+
+class EncodedItems(tuple[Any, ...]):
+    """A long vector, serialized piece by piece beforehand; stands in a message in place of the tuple of its items.
+
+    A codec that is given one writes it as it is (`Codec.encode_items` made the pieces). As a tuple
+    it is empty.
+    """
+
+    number: int
+    """How many items there are."""
+    parts: Sequence[Buffer]
+    """Their bytes, one after the other, without what a vector begins with."""
+
+    def __new__(cls, parts: Sequence[Buffer], number: int) -> Self:
+        items = super().__new__(cls)
+        items.parts, items.number = parts, number
+        return items

@@ -169,3 +169,11 @@ def _shape(annotation: Any) -> Shape:
 
 CLIENT_REQUEST: Final = choice(variants.CLIENT_REQUEST)
 HOST_RESULT: Final = choice(variants.HOST_RESULT)
+
+ITEMS_OF_RESPONSES: Final = {
+    (record.cls, name): shape.item
+    for _, record in HOST_RESULT.leaves()
+    for name, shape in record.fields
+    if isinstance(shape, Sequence | Pairs)
+}
+"""The shape of the items of each vector and map that is a field of a response."""

@@ -175,3 +175,44 @@ def test_every_setting_reaches_the_node():
     assert (settings.handlers, settings.connections_per_handler) == (3, 4)
     assert (settings.memory_budget_bytes, settings.always_chunk) == (5 * MIB, True)
     assert (settings.tokens, settings.allowed_hosts, settings.json_logs) == ({"t"}, {"h"}, True)
+
+
+@pytest.mark.parametrize("where", ["file", "option"])
+def test_a_tilde_is_the_home_directory_wherever_no_shell_has_seen_it(write, monkeypatch, where):
+    """Otherwise a directory called `~` is made."""
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    file, options = (write('data-dir = "~/x"'), {}) if where == "file" else (None, {"data-dir": Path("~/x")})
+
+    assert load_config(file, options).data_dir == Path("/home/of/somebody/x")
+
+
+def test_the_home_of_a_user_who_does_not_exist_is_refused():
+    assert refusal(data_dir="~no-such-user/x") == "--data-dir: there is no home directory ~no-such-user"
+
+
+def test_the_file_itself_may_be_in_the_home_directory(write, monkeypatch, tmp_path):
+    write("port = 1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert load_config(Path("~/node.toml"), {}).port == 1
+
+
+def test_a_byte_order_mark_before_the_text_is_no_part_of_it(tmp_path):
+    (tmp_path / "node.toml").write_bytes("port = 1\r\n".encode("utf-8-sig"))
+
+    assert load_config(tmp_path / "node.toml", {}).port == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "complaint"),
+    [
+        ("utf-16", "this is UTF-16; save it as UTF-8"),
+        ("utf-32", "this is UTF-32; save it as UTF-8"),
+        ("utf-16-le", "there are zero bytes, as in UTF-16; save it as UTF-8"),
+        ("latin-1", "line 2 is not UTF-8 text (byte 0xe9); save it as UTF-8"),
+    ],
+)
+def test_another_encoding_is_named_with_the_file(tmp_path, encoding, complaint):
+    (tmp_path / "node.toml").write_bytes("port = 1\ntoken = 'é'\n".encode(encoding))
+
+    assert refusal(tmp_path / "node.toml") == f"{tmp_path / 'node.toml'}: {complaint}"

@@ -98,3 +98,13 @@ def test_what_only_follows_from_another_error_is_not_told():
     text = TEXT.replace('"1 MiB"', "1").replace('"2 MiB"', "2").partition("[[thresholds]]")[0]
 
     assert len(complaint(text).splitlines()) == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_a_scenario_and_another_encoding_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x.toml").write_bytes(TEXT.encode("utf-8-sig"))
+    (tmp_path / "wide.toml").write_bytes(TEXT.encode("utf-16"))
+
+    assert load_scenario("~/x.toml") == load_scenario(str(tmp_path / "x.toml"))
+    with pytest.raises(ScenarioError, match=r"wide.toml: this is UTF-16; save it as UTF-8"):
+        load_scenario(str(tmp_path / "wide.toml"))

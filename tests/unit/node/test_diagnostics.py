@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from simnode.node.diagnostics import NodeView, diagnose
+from simnode.node.diagnostics import (
+    NodeView,
+    contract_state,
+    diagnose,
+    hosted_contract,
+    subscriptions_of,
+    wants_hosted,
+    wants_subscriptions,
+)
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.requests import (
@@ -25,8 +33,9 @@ from simnode.protocol.messages.responses import (
     SystemMetrics,
 )
 
-KNOWN, QUIET, UNKNOWN = (bytes((byte,)) * 32 for byte in (1, 2, 3))
-STATES = {KNOWN: 100, QUIET: 0}
+KNOWN, QUIET = (bytes((byte,)) * 32 for byte in (1, 2))
+SUBSCRIPTIONS = tuple(subscriptions_of(KNOWN, 2))
+STATES = (contract_state(KNOWN, 100, 2), contract_state(QUIET, 0, 0))
 NOTHING = QueryNodeDiagnostics(
     include_node_info=False,
     include_network_info=False,
@@ -45,9 +54,6 @@ def view() -> NodeView:
         uptime_seconds=42,
         connections=3,
         contracts=2,
-        subscribers={KNOWN: 2},
-        state_nbytes=STATES.get,
-        hosted=lambda: list(STATES),
     )
 
 
@@ -56,7 +62,7 @@ def test_simulated_node_has_no_peers(view: NodeView) -> None:
 
 
 def test_every_subscriber_is_an_entry(view: NodeView) -> None:
-    assert diagnose(QuerySubscriptionInfo(), view) == NetworkDebug(
+    assert diagnose(QuerySubscriptionInfo(), view, subscriptions=SUBSCRIPTIONS) == NetworkDebug(
         subscriptions=(
             SubscriptionInfo(contract_key=KNOWN, client_id=0),
             SubscriptionInfo(contract_key=KNOWN, client_id=1),
@@ -65,9 +71,17 @@ def test_every_subscriber_is_an_entry(view: NodeView) -> None:
     )
 
 
+def test_only_what_is_asked_for_is_looked_for() -> None:
+    everything, nothing = QueryNodeDiagnostics(), NOTHING
+    peers, subscriptions, hosting = QueryConnectedPeers(), QuerySubscriptionInfo(), QueryNeighborHostingInfo()
+    queries = (everything, nothing, peers, subscriptions, hosting)
+    assert [query for query in queries if wants_subscriptions(query)] == [everything, subscriptions]
+    assert [query for query in queries if wants_hosted(query)] == [hosting]
+
+
 def test_diagnostics_hold_everything_that_is_asked_for(view: NodeView) -> None:
-    query = QueryNodeDiagnostics(contract_keys=tuple(ContractKey(one, bytes(32)) for one in (KNOWN, UNKNOWN, QUIET)))
-    assert diagnose(query, view) == NodeDiagnostics(
+    query = QueryNodeDiagnostics(contract_keys=tuple(ContractKey(one, bytes(32)) for one in (KNOWN, QUIET)))
+    assert diagnose(query, view, subscriptions=SUBSCRIPTIONS, states=STATES) == NodeDiagnostics(
         node_info=NodeInfo(
             peer_id="simnode",
             is_gateway=False,
@@ -98,7 +112,7 @@ def test_sections_that_are_not_asked_for_are_empty(view: NodeView) -> None:
 
 
 def test_hosted_contracts_are_named_and_neighbours_are_none(view: NodeView) -> None:
-    hosting = diagnose(QueryNeighborHostingInfo(), view)
+    hosting = diagnose(QueryNeighborHostingInfo(), view, hosted=tuple(map(hosted_contract, (KNOWN, QUIET))))
     assert isinstance(hosting, NeighborHosting)
     assert [entry.contract_key for entry in hosting.my_hosted] == [encode_base58(KNOWN), encode_base58(QUIET)]
     assert hosting.my_hosted[0].hosting_hash == 0x01010101

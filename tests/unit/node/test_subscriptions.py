@@ -15,6 +15,16 @@ from simnode.node.subscriptions import (
 ONE, TWO = b"1" * 32, b"2" * 32
 
 
+def everything(counts: SubscriberCounts, at_least: int = 1) -> list[tuple[bytes, int]]:
+    """What a walk in pieces finds."""
+    found: list[tuple[bytes, int]] = []
+    shard: int | None = 0
+    while shard is not None:
+        shard, piece = counts.contracts(shard, at_least)
+        found += piece
+    return sorted(found)
+
+
 @pytest.fixture
 def counts() -> SubscriberCounts:
     return SubscriberCounts(SubscriptionCaps(per_contract=3))
@@ -35,7 +45,7 @@ def test_subscribers_are_counted_by_contract_and_place(counts: SubscriberCounts)
     assert counts.count_of(ONE) == 3
     assert sorted(map(str, counts.places_of(ONE))) == ["here", "there"]
     assert counts.places_of(TWO) == ["there"]
-    assert sorted(counts.contracts()) == [(ONE, 3), (TWO, 1)]
+    assert everything(counts) == [(ONE, 3), (TWO, 1)]
     assert counts.total == 4
 
 
@@ -56,7 +66,7 @@ def test_refused_first_subscriber_leaves_no_trace() -> None:
     counts = SubscriberCounts(SubscriptionCaps(per_contract=0))
     with pytest.raises(SubscriptionRefused):
         counts.add(ONE, "here")
-    assert list(counts.contracts()) == []
+    assert everything(counts) == []
 
 
 def test_what_is_restored_after_a_restart_may_pass_the_cap(counts: SubscriberCounts) -> None:
@@ -77,7 +87,7 @@ def test_removing_takes_one_of_each_and_what_is_not_there_is_none(counts: Subscr
     counts.remove([ONE], "here")
     counts.remove([ONE], "here")
     assert counts.count_of(ONE) == counts.total == 0
-    assert list(counts.contracts()) == []
+    assert everything(counts) == []
     assert counts.places_of(ONE) == []
 
 
@@ -85,7 +95,43 @@ def test_place_that_is_gone_takes_its_subscribers_along(counts: SubscriberCounts
     for contract, place in ((ONE, "here"), (ONE, "there"), (TWO, "here")):
         counts.add(contract, place)
     counts.drop_place("here")
-    assert sorted(counts.contracts()) == [(ONE, 1)]
+    assert everything(counts) == [(ONE, 1)]
     assert counts.total == 1
     counts.drop_place("nowhere")
     assert counts.total == 1
+
+
+def test_place_that_is_gone_counts_for_nothing_before_its_memory_is_given_back(counts: SubscriberCounts) -> None:
+    """Its clients are back at once, at another place or the same, and must not find the contract full of themselves."""
+    for _ in range(3):
+        counts.add(ONE, "here")
+    counts.drop_place("here")
+    assert (counts.total, counts.count_of(ONE), counts.places_of(ONE), everything(counts)) == (0, 0, [], [])
+    assert counts.needs_sweep
+    counts.add(ONE, "there")
+    steps = counts.sweep()
+    next(steps)
+    counts.add(ONE, "here")
+    for _ in steps:
+        pass
+    assert (counts.total, everything(counts), counts.needs_sweep) == (2, [(ONE, 2)], False)
+
+
+def test_walk_in_pieces_meets_each_contract_once_while_others_come_and_go(counts: SubscriberCounts) -> None:
+    stay = [number.to_bytes(32) for number in range(500)]
+    for contract in stay:
+        counts.add(contract, "here")
+    found: list[tuple[bytes, int]] = []
+    shard: int | None = 0
+    pieces = 0
+    while shard is not None:
+        shard, piece = counts.contracts(shard, 50)
+        assert len(piece) < 100
+        found += piece
+        passing = [(1000 + pieces * 10 + number).to_bytes(32) for number in range(10)]
+        for contract in passing:
+            counts.add(contract, "here")
+        counts.remove(passing, "here")
+        pieces += 1
+    assert sorted(found) == [(contract, 1) for contract in stay]
+    assert pieces > 5

@@ -93,3 +93,21 @@ def test_clearing_spares_what_is_held(tmp_path: Path) -> None:
     assert is_held(tmp_path, "a")
     cache.release(held)
     assert not is_held(tmp_path, "a")
+
+
+def test_idle_mappings_of_unlinked_segments_are_forgotten_and_others_are_not(tmp_path: Path) -> None:
+    """Where no holes can be punched, each would keep the space of a segment that nothing accounts for."""
+    store(tmp_path, "idle", "held", "named")
+    cache = SegmentCache(tmp_path, capacity=3)
+    held, named = cache.read("held"), cache.read("named")
+    for segment in (cache.read("idle"), named):
+        cache.release(segment)
+    for name in ("idle", "held"):
+        (tmp_path / name).unlink()
+
+    cache.forget_unlinked()
+
+    assert len(cache) == 2
+    assert cache.read("named") is named
+    cache.release(held)
+    assert len(cache) == 1

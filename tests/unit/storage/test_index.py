@@ -97,14 +97,113 @@ def test_an_iteration_in_progress_holds_no_transaction(index: Index) -> None:
     assert list(rows)[-1].version == 2
 
 
+def segment(name: str, nbytes: int) -> SegmentRef:
+    return SegmentRef(name, 0, nbytes)
+
+
+def with_segments(number: int, *states: SegmentRef) -> ContractRow:
+    return ContractRow(number.to_bytes(32, "big"), 1, b"c" * 32, (segment(f"params-{number}", 1),), states)
+
+
+def everything(index: Index) -> object:
+    return index.totals(), index.segments("", 1000), index.count()
+
+
+def recounted(index: Index) -> object:
+    index.recount(lambda number: None)
+    return everything(index)
+
+
 def test_every_segment_in_use_is_named(index: Index) -> None:
     with index.write() as batch:
-        batch.put_row(
-            ContractRow(b"1" * 32, 1, b"c" * 32, (SegmentRef("params", 0, 1),), (SegmentRef("state", 0, 1), b"x"))
-        )
-        batch.put_row(ContractRow(b"2" * 32, 1, b"c" * 32, (b"",), (SegmentRef("state", 1, 2),)))
-        batch.put_code(b"c" * 32, (SegmentRef("code", 0, 1),))
-    assert index.segment_names() == {"params", "state", "code"}
+        batch.put_row(with_segments(1, segment("state-1", 5)))
+        batch.put_row(with_segments(2))
+        batch.put_code(b"c" * 32, (segment("code", 3),))
+    names = ["code", "params-1", "params-2", "state-1"]
+    assert [ref.name for ref in index.segments("", 1000)] == names
+    assert [ref.name for ref in index.segments("params-1", 1)] == ["params-2"]
+    assert all(map(index.refers_to, names))
+    assert not index.refers_to("state-2")
+
+
+def test_totals_and_segments_are_what_a_walk_over_all_rows_finds(index: Index) -> None:
+    """However a row came to be what it is, in one batch or in several."""
+    with index.write() as batch:
+        for number in range(4):
+            batch.put_row(row(number))
+        batch.put_code(b"c" * 32, (segment("code", 10_000),))
+        batch.put_row(with_segments(5, segment("grows", 5000)))
+    with index.write() as batch:
+        batch.put_row(row(1, version=2, state=b"longer than before"), replaces=row(1))
+        batch.put_row(row(2, version=2, state=b""))
+        grown = with_segments(5, segment("grows", 9000))
+        batch.put_row(grown, replaces=with_segments(5, segment("grows", 5000)))
+        batch.put_row(with_segments(3, segment("moved", 1)))
+        batch.put_row(with_segments(3, segment("moved again", 1)))
+        batch.put_code(b"d" * 32, (b"short",))
+    totals = index.totals()
+    params = 3 * len(b"params") + len(b"xx")
+    states = len(b"state") + len(b"longer than before") + 9000 + 1
+    assert (totals.nbytes, totals.segment_nbytes) == (params + states + 10_000 + 5, 4096 * (3 + 3 + 2 + 1))
+    assert everything(index) == recounted(index)
+
+
+def test_batch_that_is_not_written_leaves_the_totals(index: Index) -> None:
+    def fail() -> None:
+        with index.write() as batch:
+            batch.put_row(with_segments(1, segment("state", 5)))
+            raise RuntimeError("the store changed its mind")
+
+    before = everything(index)
+    with pytest.raises(RuntimeError):
+        fail()
+    assert everything(index) == before
+
+
+def test_index_of_an_older_version_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "COUNTED_AT_ONCE", 2)
+    index = Index(tmp_path)
+    with index.write() as batch:
+        for number in range(5):
+            batch.put_row(with_segments(number, segment(f"state-{number}", 7)))
+    expected = everything(index)
+    index.close()
+    environment = lmdb.Environment(str(tmp_path), max_dbs=5)
+    meta, segments = environment.open_db(b"meta"), environment.open_db(b"segments")
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"format", index_module.UNCOUNTED_FORMAT, db=meta)
+        transaction.delete(b"totals", db=meta)
+        transaction.drop(segments)
+    environment.close()
+    with pytest.raises(IndexMissing):
+        Index(tmp_path, readonly=True)
+    index = Index(tmp_path)
+    assert not index.is_counted
+    progress: list[int] = []
+    index.recount(progress.append)
+    assert (index.is_counted, progress) == (True, [2, 4])
+    assert everything(index) == expected
+    index.close()
+    index = Index(tmp_path)
+    assert index.is_counted
+    index.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+def test_walk_in_pieces_meets_every_contract_once_and_holds_no_transaction(index: Index, at_once: int) -> None:
+    """What is written behind it is missed, what is written before it is seen, and nothing is seen twice."""
+    with index.write() as batch:
+        for number in range(10, 20):
+            batch.put_row(row(number))
+    found: list[int] = []
+    last = b""
+    while piece := index.instances(last, at_once):
+        found += [int.from_bytes(instance, "big") for instance in piece]
+        last = piece[-1]
+        with index.write() as batch:
+            batch.put_row(row(found[-1] - 10))
+            batch.put_row(row(19, version=2))
+    assert found == list(range(10, 20))
 
 
 def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
@@ -153,9 +252,9 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Index(tmp_path).close()
-    monkeypatch.setattr(index_module, "FORMAT", b"simnode-index-2")
+    monkeypatch.setattr(index_module, "FORMAT", b"simnode-index-3")
     for readonly in (False, True):
-        with pytest.raises(IndexDamaged, match="simnode-index-1"):
+        with pytest.raises(IndexDamaged, match="simnode-index-2"):
             Index(tmp_path, readonly=readonly)
 
 

@@ -21,12 +21,13 @@ def new_pool(tmp_path: Path) -> Iterator[NewPool]:
     """Makes pools in one directory; the last one's books must be right when the test is over."""
     made: list[SegmentPool] = []
 
-    def make(*, budget: int = 10, free: int = 10, untrimmed: int = 10) -> SegmentPool:
+    def make(*, budget: int = 10, free: int = 10, untrimmed: int = 10, punches: bool = True) -> SegmentPool:
         pool = SegmentPool(
             tmp_path,
             budget_bytes=budget * STEP,
             free_limit_bytes=free * STEP,
             untrimmed_limit_bytes=untrimmed * STEP,
+            punches=punches,
         )
         made.append(pool)
         return pool
@@ -440,3 +441,58 @@ def test_larger_leases_of_an_earlier_configuration_can_be_adopted(new_pool: NewP
     pool.adopt(name, "handler")
     with pytest.raises(OutOfBudget):
         pool.lease(STEP, "handler")
+
+
+# -- filesystems that do not punch holes ------------------------------------------------------
+
+
+@pytest.fixture
+def no_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, start: int, stop: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("simnode.storage.segment_file.punch_hole", refuse)
+
+
+@pytest.mark.usefixtures("no_holes")
+def test_without_holes_a_stored_segment_occupies_all_of_itself_and_nothing_waits_to_be_trimmed(
+    new_pool: NewPool, tmp_path: Path
+) -> None:
+    pool = new_pool(punches=False)
+    name = pool.lease(3 * STEP, "handler").name
+    pool.stored(name, PAGE_BYTES, 2 * PAGE_BYTES, PAGE_BYTES)
+    pool.tidy()
+
+    figures = pool.figures()
+    on_disk = (tmp_path / name).stat().st_blocks * 512
+    assert (figures.stored_bytes, figures.payload_bytes, figures.untrimmed_bytes) == (on_disk, PAGE_BYTES, 0)
+
+    successor = new_pool(punches=False)
+    successor.rebuild()
+    assert successor.live([name]) == []
+    successor.trim_later(name, PAGE_BYTES, 2 * PAGE_BYTES)
+    successor.tidy()
+    figures = successor.figures()
+    assert (figures.stored_bytes, figures.untrimmed_bytes) == (on_disk, 0)
+    successor.retire(name)
+    assert successor.figures().free_bytes == on_disk
+
+
+@pytest.mark.usefixtures("no_holes")
+def test_without_holes_segments_are_recycled_unlinked_and_forgotten_as_ever(new_pool: NewPool, tmp_path: Path) -> None:
+    pool = new_pool(free=1, punches=False)
+    held = stored(pool, 2 * STEP)
+    reader = Segment.open(tmp_path, held)
+    reader.acquire_read()
+    pool.retire(held)  # held: unlinked, and remembered
+    pool.retire(stored(pool, 2 * STEP))  # larger than what may be free: unlinked
+    pool.release(pool.lease(STEP, "handler").name)
+    pool.release(pool.lease(STEP, "handler").name)  # recycled
+    assert pool.figures().lingering_bytes == 2 * STEP
+
+    reader.release_read()
+    reader.close()
+    pool.tidy()
+
+    figures = pool.figures()
+    assert (figures.lingering_bytes, figures.unlinked, figures.recycled, figures.free_bytes) == (0, 2, 1, STEP)

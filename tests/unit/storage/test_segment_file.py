@@ -54,6 +54,33 @@ def test_a_filesystem_without_inodes_is_full(tmp_path: Path, monkeypatch: pytest
         SegmentFile.create(tmp_path, "a", NBYTES)
 
 
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_no_holes_can_be_punched_the_bytes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    file = SegmentFile.create(tmp_path, "a", NBYTES)
+    file.write(0, b"old")
+
+    def refuse(fd: int, start: int, stop: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("simnode.storage.segment_file.punch_hole", refuse)
+    file.punch(0, NBYTES)
+    assert file.held_bytes() >= NBYTES
+    assert bytes(file.map()[:3]) == b"old"
+
+
+def test_a_hole_that_a_broken_disk_refuses_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = SegmentFile.create(tmp_path, "a", NBYTES)
+
+    def refuse(fd: int, start: int, stop: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("simnode.storage.segment_file.punch_hole", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        file.punch(0, NBYTES)
+
+
 def test_a_refused_extension_leaves_the_length_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = SegmentFile.create(tmp_path, "a", NBYTES)
 

@@ -12,7 +12,7 @@ import pytest
 
 from simnode.live.handlers.requests import Requests
 from simnode.live.link import LinkError, LinkLost, LinkRefusal
-from simnode.protocol.blob import Blob
+from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.connection import ServerConnection
@@ -34,7 +34,7 @@ class Client:
         self.answers: list[HostResult] = []
         self.failures = 0
 
-    def respond(self, ticket: object, result: HostResult, *, token: object = None) -> None:
+    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
         if self.is_broken:
             raise RuntimeError("a bug of ours")
         self.answers.append(result)
@@ -61,6 +61,7 @@ class World:
             self.client,
             backend=SimpleNamespace(store=store),
             subscribers=SimpleNamespace(),
+            reports=SimpleNamespace(),
             stats=SimpleNamespace(of=lambda encoding: counted),
             max_subscriptions=1,
         )

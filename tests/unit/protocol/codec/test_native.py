@@ -6,6 +6,7 @@ from blake3 import blake3
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
+from simnode.protocol.codec.source import MAX_ITEMS
 from simnode.protocol.errors import DecodeError, EncodeError
 from simnode.protocol.limits import CHUNK_SIZE, MIB
 from simnode.protocol.messages import error_kinds, requests, responses
@@ -185,10 +186,12 @@ def test_a_count_of_more_items_than_bytes_remain_is_refused_at_once(count):
 
 
 def test_a_message_of_nothing_but_tiny_items_is_refused_before_they_are_made():
-    lifecycle_installed = struct.pack("<II", 10, 0)
-    assert len(NATIVE.decode_request(_application_messages(16_384, lifecycle_installed * 16_384)).inbound) == 16_384
-    with pytest.raises(DecodeError, match="maximum is 16384"):
-        NATIVE.decode_request(_application_messages(16_385, lifecycle_installed * 16_385))
+    def installed(times: int) -> Blob:
+        return _application_messages(times, struct.pack("<II", 10, 0) * times)
+
+    assert len(NATIVE.decode_request(installed(MAX_ITEMS)).inbound) == MAX_ITEMS
+    with pytest.raises(DecodeError, match=f"maximum is {MAX_ITEMS}"):
+        NATIVE.decode_request(installed(MAX_ITEMS + 1))
 
 
 def test_a_text_of_more_than_a_mebibyte_is_refused():
