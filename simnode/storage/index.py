@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from operator import add
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,9 +50,9 @@ ALMOST_FULL_BYTES: Final = 64 * 1024
 COUNTED_AT_ONCE: Final = 10_000
 """Rows between two reports of `Index.recount`."""
 
-_TOTALS: Final = struct.Struct("<qq")
+_TOTALS: Final = struct.Struct("<qqq")
 _TOTALS_KEY: Final = b"totals"
-_NO_TOTALS: Final = _TOTALS.pack(0, 0)
+_NO_TOTALS: Final = _TOTALS.pack(0, 0, 0)
 _RANGE: Final = struct.Struct("<QQ")
 
 
@@ -62,10 +63,12 @@ class Totals:
     Attributes:
         nbytes: of states, parameters and codes.
         segment_nbytes: of the pages that the index refers to in segments.
+        inline_nbytes: of `nbytes`, what lies in the index itself.
     """
 
     nbytes: int
     segment_nbytes: int
+    inline_nbytes: int
 
 
 class _LookUp(Enum):
@@ -79,7 +82,7 @@ LOOK_UP: Final = _LookUp.LOOK_UP
 class Batch:
     """Changes that are written together or not at all; valid inside `Index.write` only."""
 
-    __slots__ = ("_index", "_nbytes", "_segment_nbytes", "_transaction")
+    __slots__ = ("_index", "_inline_nbytes", "_nbytes", "_segment_nbytes", "_transaction")
 
     def __init__(self, index: Index, transaction: lmdb.Transaction[bytes]) -> None:
         self._index = index
@@ -87,6 +90,7 @@ class Batch:
         #: how much the totals grow
         self._nbytes = 0
         self._segment_nbytes = 0
+        self._inline_nbytes = 0
 
     def row(self, instance: bytes) -> ContractRow | None:
         """A contract's row as this batch would leave it."""
@@ -125,10 +129,11 @@ class Batch:
 
     def write_totals(self) -> None:
         """Adds what the batch changed; the last thing that `Index.write` does."""
-        if self._nbytes or self._segment_nbytes:
+        if self._nbytes or self._segment_nbytes or self._inline_nbytes:
             transaction, database = self._transaction, self._index.meta_db
-            nbytes, segment_nbytes = _TOTALS.unpack(transaction.get(_TOTALS_KEY, _NO_TOTALS, db=database))
-            packed = _TOTALS.pack(nbytes + self._nbytes, segment_nbytes + self._segment_nbytes)
+            before = _TOTALS.unpack(transaction.get(_TOTALS_KEY, _NO_TOTALS, db=database))
+            growth = (self._nbytes, self._segment_nbytes, self._inline_nbytes)
+            packed = _TOTALS.pack(*map(add, before, growth))
             transaction.put(_TOTALS_KEY, packed, db=database)
 
     def count_again(self, *values: Extents) -> None:
@@ -152,6 +157,7 @@ class Batch:
                 else:
                     before.append(extent)
         self._nbytes += nbytes
+        self._inline_nbytes += nbytes
         if kept or before:
             self._count_segments(kept, before)
 
@@ -308,8 +314,14 @@ class Index:
         packed = self._lookup(self.meta_db, _TOTALS_KEY)
         if packed is None:
             raise IndexDamaged(f"the index at {self.path} has no totals")
-        nbytes, segment_nbytes = _TOTALS.unpack(packed)
-        return Totals(nbytes=nbytes, segment_nbytes=segment_nbytes)
+        nbytes, segment_nbytes, inline_nbytes = _TOTALS.unpack(packed)
+        return Totals(nbytes=nbytes, segment_nbytes=segment_nbytes, inline_nbytes=inline_nbytes)
+
+    def entries(self) -> int:
+        """Contracts, codes and delegates: what takes room in the index beside the bytes of their values."""
+        with _typed_errors(self.path), self._environment.begin() as transaction:
+            databases = (self.contracts_db, self.codes_db, self.delegates_db)
+            return sum(transaction.stat(database)["entries"] for database in databases)
 
     def count(self) -> int:
         """How many contracts there are."""

@@ -36,6 +36,7 @@ def strict_node() -> Iterator[LiveNode]:
         limits={"stream_ttl_s": STREAM_TTL_S, "max_message_bytes": MAX_MESSAGE_BYTES},
         caps={"per_client": 3, "per_contract": 2},
         memory_budget_bytes=24 * 1024 * 1024,
+        address_share=1.0,
         store_limit_bytes=32 * 1024 * 1024,
         handlers=2,
         connections_per_handler=10,

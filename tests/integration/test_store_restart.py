@@ -43,7 +43,7 @@ class World:
         self._numbers = itertools.count()
 
     def _greet(self, link: Link) -> None:
-        link.cast("hello", "handler-0-0")
+        link.cast("hello", "handler-0-0", 0)
 
     @asynccontextmanager
     async def store(self, *subscriptions: tuple[bytes, int]) -> AsyncIterator[LinkClient]:
@@ -69,7 +69,7 @@ class World:
 
     async def large(self, nbytes: int = MIB) -> list[Any]:
         """A payload in a lease, as a handler sends it."""
-        name, _ = await self.rooms.call("lease", nbytes)
+        name, _ = await self.rooms.call("lease", nbytes, "")
         segment = Segment.open(self.settings.segments_dir, name, writable=True)
         segment.write(0, next(self._numbers).to_bytes(8) * (nbytes // 8))
         segment.release_read()

@@ -50,6 +50,10 @@ class FakeLink(Link):
         self.writes: list[list[tuple[int, Any]]] = []
         self.told: list[tuple[Any, ...]] = []
 
+    @property
+    def queued_bytes(self) -> int:
+        return 0
+
     def cast(self, *message: Any) -> None:
         self.told.append(message)
 
@@ -311,7 +315,7 @@ async def test_what_is_stored_has_a_limit_and_a_state_that_is_replaced_makes_roo
     await store.settled()
     store.put(0, b"shorter")
     await store.settled()
-    whole = store.put(1, store.large(nbytes=STORE_LIMIT))
+    whole = store.put(1, store.large(nbytes=STORE_LIMIT - LARGE))  # the index takes a little, too
     await store.settled()
     answers = dict(store.link.answers)
     assert answers[refused] == "full"
@@ -580,3 +584,26 @@ async def test_batch_that_waits_ends_with_the_store(store: Store) -> None:
     await turn(3)
     assert store.link.answers == []
     assert store.state(1) is None
+
+
+async def test_what_lies_in_the_index_counts_against_the_limit(store: Store) -> None:
+    """Small states, parameters, codes and delegates are held as well as large ones; and after a restart, too."""
+    state, held = bytes(60_000), 0
+    for number in itertools.count():
+        put = store.put(number, state)
+        await store.settled()
+        if dict(store.link.answers)[put] == "full":
+            break
+        held += len(state)
+    assert STORE_LIMIT - 2 * len(state) < held <= STORE_LIMIT
+    delegates = [store.write("register_delegate", number.to_bytes(32, "big"), bytes(32)) for number in range(500)]
+    store.write("unregister_delegate", bytes(32))
+    await store.settled()
+    answers = dict(store.link.answers)
+    assert 0 < [answers[delegate] for delegate in delegates].count("full") < len(delegates)
+    store.put(0, state[1:])
+    store.put(0, state[2:])
+    await store.settled()
+    inline_bytes = store.batches._kept.inline_bytes
+    assert store.another_writer()._kept.inline_bytes == inline_bytes
+    assert inline_bytes <= STORE_LIMIT

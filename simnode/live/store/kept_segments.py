@@ -32,19 +32,29 @@ class KeptSegments:
     Args:
         directory: of the segments.
         service: the link to who leases them.
-        limit_bytes: pages of segments that rows refer to, all together.
+        limit_bytes: pages of segments that rows refer to, and what lies in the index, all together.
         held_bytes: of these pages, those that rows referred to before this process began; the service knows.
+        inline_bytes: in the index, before this process began, with `ENTRY_BYTES` for each entry.
         trims: whether the pages around what rows refer to are given back; if not, whole segments count.
     """
 
     def __init__(
-        self, directory: Path, service: LinkClient, *, limit_bytes: int, held_bytes: int = 0, trims: bool = True
+        self,
+        directory: Path,
+        service: LinkClient,
+        *,
+        limit_bytes: int,
+        held_bytes: int = 0,
+        inline_bytes: int = 0,
+        trims: bool = True,
     ) -> None:
         self._prefix: Final = os.path.join(directory, "")
         self._service = service
         self._limit_bytes: Final = limit_bytes
         #: pages that count, in bytes
         self.held_bytes = held_bytes
+        #: bytes in the index that count
+        self.inline_bytes = inline_bytes
         #: segments with room behind the state: name -> capacity in bytes, all of which counts
         self._capacities: dict[str, int] = {}
         self._trims: Final = trims
@@ -84,10 +94,8 @@ class KeptSegments:
             pages = self._pages_of(ref)
         else:
             pages = nbytes
-        after = self.held_bytes + pages
-        if after > self._limit_bytes:
-            raise LinkRefusal(FULL, f"stored segments would take {after} of {self._limit_bytes} bytes")
-        self.held_bytes = after
+        self._admit(pages)
+        self.held_bytes += pages
         start, stop = ref.start, ref.stop
         if capacity is not None:
             self._capacities[name] = capacity
@@ -96,6 +104,20 @@ class KeptSegments:
             self._lengths[name] = nbytes
         self._untold_bytes += pages
         self._service.cast_later("stored", name, start, stop, ref.nbytes)
+
+    def admit_inline(self, nbytes: int) -> None:
+        """Judges a batch by how many bytes it adds to the index; once committed, they are added to `inline_bytes`.
+
+        Raises:
+            LinkRefusal: `FULL`.
+        """
+        if nbytes > 0:
+            self._admit(nbytes)
+
+    def _admit(self, nbytes: int) -> None:
+        after = self.held_bytes + self.inline_bytes + nbytes
+        if after > self._limit_bytes:
+            raise LinkRefusal(FULL, f"the store would take {after} of {self._limit_bytes} bytes")
 
     def retire(self, refs: Iterable[SegmentRef]) -> None:
         """No row refers to these any more, or ever will."""

@@ -14,12 +14,16 @@ from blake3 import blake3
 
 from simnode.live.link import Link, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
+from simnode.live.store.kept_segments import KeptSegments
 from simnode.live.store.placing import Placer, as_payloads
 from simnode.live.store_codes import MISSING
 from simnode.node.runtime import check_state_size
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionRefused
 from simnode.storage.index import Index
 from simnode.storage.rows import ContractRow, Extents, SegmentRef, segment_refs
+
+ENTRY_BYTES = 256
+"""What an entry of the index takes beside the bytes of its value, roughly."""
 
 REMEMBERED_HASHES = 1024
 """States whose running BLAKE3 is kept, so that a delta costs a hash of the delta."""
@@ -71,6 +75,8 @@ class Batch:
         self.subscribed: list[tuple[Link, bytes]] = []
         #: retired when it is committed
         self.old_segments: list[SegmentRef] = []
+        #: how many bytes more the index will hold
+        self.inline_bytes = 0
 
 
 class RowChanges:
@@ -79,11 +85,13 @@ class RowChanges:
     Args:
         index: is read only.
         placer: of the payloads.
+        kept: within which limit.
         subscribers: who subscribes with a PUT is counted here.
     """
 
-    def __init__(self, index: Index, placer: Placer, subscribers: SubscriberCounts) -> None:
+    def __init__(self, index: Index, placer: Placer, kept: KeptSegments, subscribers: SubscriberCounts) -> None:
         self._index = index
+        self._kept = kept
         self._placer = placer
         self._subscribers = subscribers
         #: instance -> (version, running hash of its state)
@@ -103,9 +111,13 @@ class RowChanges:
             result = await self._update(write, batch, *args)
         elif method == "register_delegate":
             key, code_hash = args
+            if not self._has_delegate(key, batch):
+                self._grow(batch, ENTRY_BYTES)
             batch.delegates[key] = code_hash
         else:
             (key,) = args
+            if self._has_delegate(key, batch):
+                self._grow(batch, -ENTRY_BYTES)
             batch.delegates[key] = None
         batch.answers.append((write, result))
 
@@ -132,7 +144,7 @@ class RowChanges:
         else:
             extents, adopted = await self._replaced(write, current, [state])
             row = _next_version(current, extents)
-            _record(batch, current, row, None)
+            self._record(batch, current, row, None)
         if not subscribe or write.link.is_lost:  # whoever is gone would be counted for ever
             return [row.version, adopted, False, None]
         try:
@@ -159,6 +171,9 @@ class RowChanges:
         else:
             own_code = await self._placer.copy([code], write.new_segments)
         extents, adopted = await self._placer.place([state], write.new_segments)
+        values = (own_params, extents) if own_code is None else (own_params, extents, own_code)
+        entries = 1 if own_code is None else 2
+        self._grow(batch, ENTRY_BYTES * entries + sum(map(_inline_bytes, values)))
         if own_code is not None:
             previous = batch.codes.get(code_hash, ())  # of another contract, placed while this one waited
             batch.old_segments += segment_refs(previous)
@@ -194,7 +209,7 @@ class RowChanges:
             extents, adopted = await self._replaced(write, current, parts)
         row = _next_version(current, extents)
         summary = await self._summarize(row, parts if keeps_current else None)
-        _record(batch, current, row, told)
+        self._record(batch, current, row, told)
         return [row.version, adopted, summary]
 
     async def _replaced(self, write: Write, current: ContractRow, parts: list[Payload]) -> tuple[Extents, str | None]:
@@ -229,6 +244,27 @@ class RowChanges:
         digest: bytes = state_hash.digest()
         return digest
 
+    def _record(self, batch: Batch, current: ContractRow, row: ContractRow, delta: Payload | None) -> None:
+        if row is current:
+            return  # nothing changed, so nobody is told
+        self._grow(batch, _inline_bytes(row.state) - _inline_bytes(current.state))
+        _replace(batch, current, row, delta)
+
+    def _grow(self, batch: Batch, nbytes: int) -> None:
+        """The index will hold so many bytes more. Raises `LinkRefusal` if the store is full."""
+        if nbytes > 0:
+            self._kept.admit_inline(batch.inline_bytes + nbytes)
+        batch.inline_bytes += nbytes
+
+    def _has_delegate(self, key: bytes, batch: Batch) -> bool:
+        known = batch.delegates.get(key) if key in batch.delegates else self._index.delegate(key)
+        return known is not None
+
+
+def _inline_bytes(value: Extents) -> int:
+    """What of a value lies in the index itself."""
+    return sum(len(extent) for extent in value if isinstance(extent, bytes))
+
 
 def _next_version(current: ContractRow, extents: Extents) -> ContractRow:
     """The row with another state; itself if the state is the same."""
@@ -237,9 +273,7 @@ def _next_version(current: ContractRow, extents: Extents) -> ContractRow:
     return ContractRow(current.instance, current.version + 1, current.code_hash, current.params, extents)
 
 
-def _record(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload | None) -> None:
-    if row is current:
-        return  # nothing changed, so nobody is told
+def _replace(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload | None) -> None:
     batch.rows[row.instance] = row
     batch.replaced.setdefault(row.instance, current)
     batch.changes.append((row, delta))

@@ -22,7 +22,7 @@ from simnode.live.settings import NodeSettings
 from simnode.live.store.begun import begin
 from simnode.live.store.kept_segments import KeptSegments
 from simnode.live.store.placing import Placer
-from simnode.live.store.row_changes import Batch, RowChanges, Write
+from simnode.live.store.row_changes import ENTRY_BYTES, Batch, RowChanges, Write
 from simnode.live.store_codes import REFUSED, UNAVAILABLE
 from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused
@@ -71,6 +71,7 @@ class WriteBatches:
             service,
             limit_bytes=settings.store_limit_bytes,
             held_bytes=index.totals().segment_nbytes if settings.punches else 0,
+            inline_bytes=index.totals().inline_nbytes + ENTRY_BYTES * index.entries(),
             trims=settings.punches,
         )
         if not settings.punches:  # the totals are of pages, and here whole segments count
@@ -79,7 +80,7 @@ class WriteBatches:
                 self._kept.found(refs)
                 refs = index.segments(refs[-1].name, SEGMENTS_AT_ONCE)
         self._placer = Placer(settings.segments_dir, service, self._kept, durable=settings.durable)
-        self._changes = RowChanges(index, self._placer, subscribers)
+        self._changes = RowChanges(index, self._placer, self._kept, subscribers)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Write] = []
         self._in_hand: list[Write] = []
@@ -240,6 +241,7 @@ class WriteBatches:
     def _committed(self, batch: Batch, writes: int) -> None:
         self._commits["ok"].inc()
         self._batch_writes.observe(writes)
+        self._kept.inline_bytes += batch.inline_bytes
         for row, delta in batch.changes:
             for place in self._subscribers.places_of(row.instance):
                 assert isinstance(place, Link)
