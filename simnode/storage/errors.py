@@ -4,6 +4,8 @@ StorageError
 ├── OutOfBudget         the node's own limits say no: refuse the message, keep the connection
 ├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
 ├── SegmentGone         the name no longer names a segment: look the row up again
+├── SegmentFailure      the system does not open, map, lock, read or write a segment: a broken disk, say
+│   └── OutOfDescriptors  the process, or the machine, has no file descriptor or mapping left
 ├── DirectoryInUse      another living process owns it (the operator's fault, or it is about to die)
 ├── UnknownSegment      the pool was told about a segment it does not have in that condition (the caller's fault)
 └── IndexFailure        LMDB said no: the disk's or the operator's fault
@@ -29,6 +31,14 @@ class OutOfSpace(StorageError):
 
 class SegmentGone(StorageError):
     """No such segment, or another one by now. Its only argument is the name."""
+
+
+class SegmentFailure(StorageError):
+    """The operating system refused something about a segment; the text, which has a path in it, is for the log."""
+
+
+class OutOfDescriptors(SegmentFailure):
+    """No file descriptor, or no mapping, is left: it may work once others are given up."""
 
 
 class DirectoryInUse(StorageError):

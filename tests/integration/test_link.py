@@ -260,7 +260,7 @@ async def test_link_is_made_anew_and_greets_each_time_before_anything_else(calle
         await service.server.start()
         await caller.up()
         assert await caller.client.call("echo", incarnation) == incarnation
-        (link,) = service.server.links
+        (link,) = service.server._links
         assert link.peer == f"caller {incarnation}"
     await service.server.close()
 
@@ -289,11 +289,11 @@ async def test_socket_file_of_a_dead_server_is_replaced_and_taken_away_at_the_en
 
 async def test_server_learns_of_each_link_that_ends(caller: Caller, service: Service) -> None:
     await caller.client.call("echo", None)
-    (link,) = service.server.links
+    (link,) = service.server._links
     await caller.client.close()
     await eventually(lambda: service.lost)
     assert service.lost == [link]
-    assert not service.server.links
+    assert not service.server._links
 
 
 async def test_link_that_ends_at_once_is_made_anew(tmp_path: Path) -> None:

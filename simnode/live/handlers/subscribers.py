@@ -36,6 +36,9 @@ class Subscriber(Protocol):
     def contract_changed(self, contract: bytes, notice: Notice) -> None:
         """The contract has a new state."""
 
+    def failed(self) -> None:
+        """A bug of ours, whose exception is being handled, ends the connection."""
+
 
 class Subscribers:
     """The subscriptions of a handler's clients. The store knows their number, this their names.
@@ -86,9 +89,21 @@ class Subscribers:
         notice = self._backend.notice_of(contract, version, delta) if subscribers else None
         if subscribers is None or notice is None:
             return
-        for subscriber in list(subscribers):
-            subscriber.contract_changed(contract, notice)
-        notice.release()
+        try:
+            for subscriber in list(subscribers):
+                try:
+                    subscriber.contract_changed(contract, notice)
+                except Exception:  # it must not cost the others their news, nor this process its link to the store
+                    subscriber.failed()
+        finally:
+            notice.release()
+
+    def tell_late(self) -> None:
+        """Tells of those contracts that could not be read when they changed; call it now and then."""
+        untold = self._backend.untold
+        for contract in list(untold):
+            untold.discard(contract)
+            self.tell(contract)
 
     def introduce(self, store: Link) -> None:
         """A store that has just started learns who is here, and everybody the current state, if it is news."""

@@ -1,6 +1,7 @@
 """The process that owns the contracts. Enters: calls. Leaves: answers. Next: `write_batches.py`, its writer.
 
-It holds the links to the handlers and to the reassembly service, and counts who subscribes to what.
+It holds the links to the handlers and to the reassembly service, and counts who subscribes to what. A
+link says `hello` before anything is sent to it, or done for it.
 
 Link methods of handlers: `hello(slot)`, `put(instance, code_hash, params, code, state, subscribe)`,
 `update(instance, code_hash, keeps_current, parts)`, `subscribe(instance)`, `unsubscribe([instance])`
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from simnode.live.link import LATER, Link, LinkClient, LinkRefusal, LinkServer
+from simnode.live.link import LATER, UNKNOWN_CALL, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.store.write_batches import WriteBatches
@@ -30,6 +33,13 @@ logger = logging.getLogger(__name__)
 WRITES = frozenset({"put", "update", "register_delegate", "unregister_delegate"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """The peer of a link that has said `hello`: which of the pool it is."""
+
+    slot: int
+
+
 class ContractStore:
     """Keeps contracts, counts subscribers and tells them.
 
@@ -42,7 +52,7 @@ class ContractStore:
         self._settings = settings
         self._index: Index | None = None
         self._server = LinkServer(settings.socket_path("store"), self._handle, self._lost)
-        self._service = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet_service)
+        self._service = LinkClient(settings.socket_path("reassembly"), self._handle_service, self._greet_service)
         self._subscribers = SubscriberCounts(settings.caps)
         self._writer: WriteBatches | None = None
         #: whether handlers may have died since the table of readers was looked through
@@ -85,9 +95,13 @@ class ContractStore:
     def _greet_service(self, link: Link) -> None:
         assert self._writer is not None
         call = link.call("store_hello", self._writer.live_segments())
-        call.add_done_callback(_report_lost_segments)
+        call.add_done_callback(partial(_welcomed, link))
 
     def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
+        """What handlers call."""
+        if link.peer is None:
+            self._introduce(link, method, args)
+            return None
         if method in WRITES:
             assert self._writer is not None
             self._writer.add(link, method, args)
@@ -102,16 +116,27 @@ class ContractStore:
                     self._subscribers.restore(instance, link, count)
             case "subscriptions", []:
                 return [[instance, count] for instance, count in self._subscribers.contracts()]
-            case "hello", [slot]:
-                link.peer = slot
+            case _:
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of handlers: {method}")
+        return None
+
+    def _introduce(self, link: Link, method: str, args: list[Any]) -> None:
+        """The first thing that a peer says."""
+        if method != "hello":
+            raise LinkRefusal(UNKNOWN_CALL, f"{method} comes before the link has said what it is")
+        (slot,) = args
+        link.peer = _Handler(slot)
+
+    def _handle_service(self, link: Link, method: str, args: list[Any]) -> Any:
+        """What the reassembly service asks."""
+        match method, args:
             case "holds", [names]:
                 assert self._writer is not None
                 return self._writer.holds(names)
             case "heard", []:  # and with it all that was cast before
-                pass
+                return None
             case _:
-                raise AssertionError(f"no such call: {method}")
-        return None
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the reassembly service: {method}")
 
     def _lost(self, link: Link) -> None:
         self._subscribers.drop_place(link)
@@ -139,8 +164,13 @@ class ContractStore:
             self._index.reader_check()  # else the slots of dead handlers would fill LMDB's table of readers
 
 
-def _report_lost_segments(call: asyncio.Future[Any]) -> None:
-    if call.cancelled() or call.exception() is not None:
-        return  # the link went again; the next greeting tells
-    for name in call.result():
-        logger.error("segment %s is gone: the contracts in it cannot be read", name)
+def _welcomed(link: Link, call: asyncio.Future[Any]) -> None:
+    """The reassembly service has heard which segments rows refer to."""
+    error = None if call.cancelled() else call.exception()
+    if call.cancelled() or isinstance(error, LinkLost):
+        return  # the next greeting tells
+    if error is not None:
+        logger.error("the reassembly service does not take what rows refer to: %s", error)
+        link.close()  # and greet it once more
+    elif call.result():
+        logger.error("segments are gone, and the contracts in them cannot be read: %s", ", ".join(call.result()))

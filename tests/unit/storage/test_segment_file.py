@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simnode.storage.errors import OutOfSpace, SegmentGone
+from simnode.storage.errors import OutOfSpace, SegmentFailure, SegmentGone
 from simnode.storage.segment_file import PAGE_BYTES, SegmentFile, page_range
 
 NBYTES = 4 * PAGE_BYTES
@@ -72,8 +72,9 @@ def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(SegmentFailure, match=os.strerror(errno.EIO)):
         SegmentFile.create(tmp_path, "a", NBYTES)
+    assert not list(tmp_path.iterdir())
 
 
 def test_opening_what_is_not_there_is_typed(tmp_path: Path) -> None:
