@@ -72,7 +72,7 @@ class SegmentCache:
         """Forget mappings that nobody reads, the least recently used first; how many there were."""
         idle = list(islice((name for name, segment in self._mapped.items() if not segment.is_held), at_most))
         for name in idle:
-            del self._mapped[name]
+            self._mapped.pop(name).close()
         return len(idle)
 
     def release(self, segment: Segment) -> None:

@@ -105,8 +105,7 @@ class SegmentPool:
         capacity = _capacity_for(nbytes)
         if capacity > entry.capacity:
             self._room_for(capacity - entry.capacity)
-            file = SegmentFile.open(self.directory, name, writable=True)
-            self._with_space(lambda: file.extend(capacity))
+            self._with_space(lambda: SegmentFile.open(self.directory, name, writable=True).extend(capacity))
             self._accounts.hold(entry, capacity, [])
         return Lease(name, entry.capacity)
 
@@ -326,11 +325,11 @@ class SegmentPool:
     def _with_space(self, allocate: Callable[[], None]) -> None:
         """Allocate; if the filesystem is full, once more without what is idle: free segments, untrimmed pages."""
         try:
-            return allocate()
-        except OutOfSpace:
-            self._unlink_free(self._free.clear())
-            self._trim_waiting(len(self._untrimmed))
-        try:
+            try:
+                return allocate()
+            except OutOfSpace:
+                self._unlink_free(self._free.clear())
+                self._trim_waiting(len(self._untrimmed))
             return allocate()
         except (OutOfSpace, SegmentFailure):
             self._happened["refused"] += 1
