@@ -17,7 +17,7 @@ from simnode.live.handlers.session import GOING_AWAY, Session
 from simnode.live.handlers.stats import HandlerStats
 from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handover import HandoverClient
-from simnode.live.link import Link
+from simnode.live.link import UNKNOWN_CALL, Link, LinkRefusal
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
@@ -54,7 +54,9 @@ class ConnectionHandler:
         )
         self._subscribers = Subscribers(self._backend)
         self._reports = Reports(self._backend, settings, self._view)
-        self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
+        self._front_door = HandoverClient(
+            settings.socket_path("front_door"), slot, self._adopt, self._backend.mappings.give_up_idle
+        )
         self._pulse = Pulse(slab, self._tick)
         self._started_at = self._pulse.now()
         self._rules = settings.access_rules
@@ -158,10 +160,11 @@ class ConnectionHandler:
             case "changed", [contract, version, delta]:
                 self._subscribers.tell(contract, version, delta)
             case _:
-                raise AssertionError(f"no such call: {method}")
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the store: {method}")
 
     def _hear_service(self, link: Link, method: str, args: list[Any]) -> None:
-        assert method == "relieve", f"no such call: {method}"
+        if method != "relieve":
+            raise LinkRefusal(UNKNOWN_CALL, f"no such call of the reassembly service: {method}")
         self._relieve()
 
     def _relieve(self) -> None:
@@ -181,6 +184,7 @@ class ConnectionHandler:
         self._reports.forget_old()
         if not self._settings.punches:
             self._backend.mappings.forget_unlinked()
+        self._subscribers.tell_late()
         for session in list(self._sessions):
             session.handle_deadline(now_s)
         for websocket in list(self._websockets):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from simnode.live.link import LinkClient, LinkRefusal
-from simnode.live.store_codes import FULL, LOST
+from simnode.live.store_codes import FULL, LOST, LOST_TEXT
 from simnode.protocol.limits import MIB
 from simnode.storage.rows import SegmentRef
 from simnode.storage.segment_file import page_range
@@ -77,7 +77,7 @@ class KeptSegments:
         except FileNotFoundError:
             nbytes = -1
         if ref.stop > nbytes or name in self._denied:
-            raise LinkRefusal(LOST, f"segment {name} is gone")
+            raise LinkRefusal(LOST, LOST_TEXT)
         if capacity is not None:
             pages = capacity
         elif self._trims:
@@ -86,7 +86,7 @@ class KeptSegments:
             pages = nbytes
         after = self.held_bytes + pages
         if after > self._limit_bytes:
-            raise LinkRefusal(FULL, f"stored segments would take {after} of {self._limit_bytes} bytes")
+            raise LinkRefusal(FULL, f"what is stored would take {after} of {self._limit_bytes} bytes")
         self.held_bytes = after
         start, stop = ref.start, ref.stop
         if capacity is not None:
