@@ -41,7 +41,7 @@ class RoleActor:
     role: Role
 
     def __init__(self, settings: NodeSettings, slot: int, incarnation: int) -> None:
-        send_logs(settings.run_dir, f"{self.role}-{slot}", as_json=settings.json_logs)
+        self._logs = send_logs(settings.run_dir, f"{self.role}-{slot}", as_json=settings.json_logs)
         self._share = RunDirectory.join(settings.run_dir)
         self._slab = StatsSlab.open(settings.run_dir, self.role, slot, now_s=time.monotonic())
         self._service = self.make_service(settings, slot, incarnation, self._slab)
@@ -52,6 +52,7 @@ class RoleActor:
 
     async def start(self) -> tuple[int, Any]:
         """Starts the service; returns this process's pid and whatever the service says (a port)."""
+        self._logs.start()
         result = await self._service.start()
         # what is loaded by now stays: to look through it took a full collection 20 ms of the event loop's time
         gc.collect()
@@ -61,6 +62,7 @@ class RoleActor:
     async def drain(self) -> None:
         """Stops the service; the process is killed afterwards."""
         await self._service.drain()
+        self._logs.stop()
 
 
 class FrontDoorActor(RoleActor):

@@ -32,12 +32,16 @@ class HandoverClient:
         path: of the front door's socket.
         slot: of this handler.
         adopt: is called with each socket.
+        starved: is called when no descriptor was left for one.
     """
 
-    def __init__(self, path: Path, slot: int, adopt: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self, path: Path, slot: int, adopt: Callable[[socket.socket], None], starved: Callable[[], object]
+    ) -> None:
         self._path = path
         self._slot = slot
         self._adopt = adopt
+        self._starved = starved
         self._sock: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
         #: sockets that are here
@@ -65,12 +69,16 @@ class HandoverClient:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            sock.setblocking(False)
+            sock = None
             try:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                sock.setblocking(False)
                 await loop.sock_connect(sock, str(self._path))
-            except (FileNotFoundError, ConnectionRefusedError):
-                sock.close()
+            except OSError as error:  # whatever it is: a handler that gave up would get no client ever again
+                if sock is not None:
+                    sock.close()
+                if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                    logger.warning("cannot connect to the front door: %s", error)  # its backlog may be full
                 await asyncio.sleep(RETRY_S)
                 continue
             self._sock = sock
@@ -95,6 +103,7 @@ class HandoverClient:
             _, number = PACKET.unpack(data)
             if not descriptors:
                 logger.error("out of file descriptors: a client has to wait")
+                self._starved()
                 continue  # it is placed anew when it was not acknowledged for long enough
             sock = socket.socket(fileno=descriptors[0])
             if not self._send(ACKNOWLEDGED, number):

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgpack
 
@@ -58,6 +58,12 @@ class LinkRefusal(Exception):
         self.code = code
 
 
+FAILED = "failed"
+"""The code of a call whose `Handle` raised something else than a refusal: a bug, in the log of its process."""
+
+UNKNOWN_CALL = "unknown_call"
+"""The code of a call or cast that the other side's role does not know."""
+
 LinkError = LinkLost | LinkRefusal
 """Why a call has no result."""
 
@@ -65,10 +71,15 @@ LATER = object()
 """What a handle returns for a call that it answers later, with `Link.answer` or `Link.refuse`."""
 
 Handle = Callable[["Link", str, list[Any]], Any]
-"""`(link, method, args) -> result`, or `LATER`; raises `LinkRefusal` to refuse a call."""
+"""`(link, method, args) -> result`, or `LATER`; raises `LinkRefusal` to refuse a call.
+
+Whatever else it raises is a bug. A call is refused as `FAILED` then: its caller knows, and the others
+go on. A cast ends the link: nobody would know, and a link that is made anew begins with both sides
+saying what they have.
+"""
 
 Answer = Callable[[Any, LinkError | None], None]
-"""`(result, None)`, or `(None, error)`."""
+"""`(result, None)`, or `(None, error)`. What it raises is logged, and costs nobody else's answer."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -95,8 +106,8 @@ class Link(asyncio.BufferedProtocol):
         self._is_flush_due = False
         #: the call that `handle` is being asked; wanted by `answer` and `refuse` if it returns `LATER`
         self.call_id = 0
-        #: whatever the owner wants to know about the peer (its name, its leases)
-        self.peer: Any = None
+        #: what the peer has said it is: an object of the owner's types; None until it has introduced itself
+        self.peer: object | None = None
         self.is_lost = False
 
     # ---- for the owner -----------------------------------------------------------------------
@@ -110,8 +121,8 @@ class Link(asyncio.BufferedProtocol):
             self._loop.call_soon(answer, None, LinkLost(method))
             return
         self._next_id += 1
-        self._pending[self._next_id] = answer
         self._send([_CALL, self._next_id, method, args])
+        self._pending[self._next_id] = answer  # now, because what cannot be packed is never answered
 
     def call(self, method: str, *args: Any) -> asyncio.Future[Any]:
         """As `ask`, for a coroutine: await the result.
@@ -174,7 +185,7 @@ class Link(asyncio.BufferedProtocol):
         self.is_lost = True
         pending, self._pending = self._pending, {}
         for answer in pending.values():
-            answer(None, LinkLost("the other process is gone", may_have_heard=True))
+            _give(answer, None, LinkLost("the other process is gone", may_have_heard=True))
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -219,18 +230,22 @@ class Link(asyncio.BufferedProtocol):
     def _take(self, message: list[Any]) -> None:
         kind = message[0]
         if kind == _RESULT:
-            self._pending.pop(message[1])(message[2], None)
+            answer = self._pending.pop(message[1])
+            try:  # not `_give`, because every small write passes here
+                answer(message[2], None)
+            except Exception:
+                logger.exception("taking an answer failed")
         elif kind == _CALL:
             self._carry_out(message[1], message[2], message[3])
         elif kind == _CAST:
             try:
                 result = self._handle(self, message[1], message[2])
             except LinkRefusal as refusal:
-                logger.warning("%s was refused: %s", message[1], refusal)
+                logger.warning("%s was refused: %s", message[1], refusal.__cause__ or refusal)
                 return
             assert result is not LATER, f"{message[1]} is cast, so nobody awaits it"
         elif kind == _REFUSED:
-            self._pending.pop(message[1])(None, LinkRefusal(message[2], message[3]))
+            _give(self._pending.pop(message[1]), None, LinkRefusal(message[2], message[3]))
         else:
             raise ValueError("not a link message")
 
@@ -241,8 +256,19 @@ class Link(asyncio.BufferedProtocol):
         except LinkRefusal as refusal:
             self.refuse(call_id, refusal)
             return
+        except Exception:
+            logger.exception("%s failed", method)
+            self.refuse(call_id, LinkRefusal(FAILED, "internal error of the node"))
+            return
         if result is not LATER:
             self._queue([_RESULT, call_id, result])
+
+
+def _give(answer: Answer, result: Any, error: LinkError | None) -> None:
+    try:
+        answer(result, error)
+    except Exception:  # a bug of the caller's own: the other calls of this link are none of its business
+        logger.exception("taking an answer failed")
 
 
 def _resolve(future: asyncio.Future[Any], result: Any, error: LinkError | None) -> None:
@@ -256,8 +282,14 @@ def _resolve(future: asyncio.Future[Any], result: Any, error: LinkError | None) 
         future.exception()  # its caller may be gone as well
 
 
+Kind = TypeVar("Kind")
+
+
 class LinkServer:
     """Listens for links on a unix-domain socket.
+
+    Nothing is sent to a link before its peer has said what it is, but for the answers to its calls:
+    who has something to tell takes the links from `introduced`.
 
     Args:
         path: of the socket file; replaced when it is there (a dead incarnation's).
@@ -270,8 +302,12 @@ class LinkServer:
         self._handle = handle
         self._on_lost = on_lost
         self._server: asyncio.AbstractServer | None = None
-        #: those that are up
-        self.links: set[Link] = set()
+        #: those that are up, introduced or not
+        self._links: set[Link] = set()
+
+    def introduced(self, kind: type[Kind]) -> list[tuple[Link, Kind]]:
+        """The links whose peer has said that it is of this kind."""
+        return [(link, link.peer) for link in self._links if isinstance(link.peer, kind)]
 
     async def start(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -279,18 +315,18 @@ class LinkServer:
 
     def _accept(self) -> Link:
         link = Link(self._handle, self._lost)
-        self.links.add(link)
+        self._links.add(link)
         return link
 
     def _lost(self, link: Link) -> None:
-        self.links.discard(link)
+        self._links.discard(link)
         self._on_lost(link)
 
     async def close(self) -> None:
         """Stops listening, ends every link and takes the socket file away."""
         if self._server is not None:
             self._server.close()
-        for link in list(self.links):
+        for link in list(self._links):
             link.close()
         self._path.unlink(missing_ok=True)
 
@@ -381,7 +417,14 @@ class LinkClient:
             if link.is_lost:  # before this coroutine went on
                 continue
             self.link = link
-            self._on_up(link)
+            try:
+                self._on_up(link)
+            except Exception:  # a bug, or an index that cannot be read: without a greeting the link is of no use
+                logger.exception("cannot greet %s", self._path.name)
+                self.link = None
+                link.close()
+                await asyncio.sleep(self._retry_s)
+                continue
             self._up.set()
             await self._lost.wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,11 @@ from simnode.live.link import LinkClient
 from simnode.live.pulse import Pulse
 from simnode.node.ledger import Account, Kind
 from simnode.protocol.blob import Blob, Buffer
+from simnode.protocol.errors import SinkFailed
+from simnode.storage.errors import StorageError
 from simnode.storage.segments import Segment
+
+logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 64 * 1024
 """A payload up to this long travels inside the link message, and lives inside the index's row."""
@@ -70,7 +75,11 @@ class Lease:
             end()
 
     def grown(self, name: str, nbytes: int) -> Lease:
-        """The same lease, when the service has made its segment `nbytes` long."""
+        """The same lease, when the service has made its segment `nbytes` long.
+
+        Raises:
+            SegmentFailure: it cannot be mapped; the lease is as it was.
+        """
         assert name == self.name
         self._segment.grow(nbytes)
         self._account.hold(self._kind, self._segment.nbytes, Pulse.now(), key=name)
@@ -79,7 +88,11 @@ class Lease:
     # ---- reassembly.Sink ---------------------------------------------------------------------
 
     def write(self, offset: int, data: Buffer) -> None:
-        self._segment.write(offset, data)
+        try:
+            self._segment.write(offset, data)
+        except StorageError as error:
+            logger.error("a message cannot be written into its segment: %s", error)
+            raise SinkFailed("the node cannot store the message") from error
 
     def read(self, start: int, stop: int) -> Buffer:
         return self._segment.map[start:stop]
@@ -96,10 +109,12 @@ class Lease:
 
 
 def _end_lease(segment: Segment, service: LinkClient, farewell: str | None) -> None:
-    segment.release_read()
-    segment.close()
-    if farewell is not None:
-        service.cast(farewell, segment.name)
+    try:
+        segment.release_read()
+        segment.close()
+    finally:
+        if farewell is not None:
+            service.cast(farewell, segment.name)
 
 
 def to_payload(blob: Blob) -> Payload | memoryview:

@@ -8,6 +8,9 @@ said that no write refers to it (`holds`), after which it never accepts one that
 die before it has told what it kept and what it retired: rows say the one, the other is what is left
 when every handler has said which leases are its own (`claim`).
 
+A link says what it is before anything is sent to it, or done for it: a handler with `hello`, the store
+with `store_hello`.
+
 Link methods of handlers: `hello(owner, granted)`, cast first; `adopt(names)`, cast, of all their leases;
 `lease(nbytes, address)`; `grow(name, nbytes)`; `release(name)` and `doubt(name)`, cast; `grant(nbytes)` of heap, and
 `give_back(nbytes)`, cast. They are told to `claim()`, which `adopt` answers, and to `relieve(segments)`: to end what
@@ -25,16 +28,17 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simnode.live.link import LATER, Link, LinkError, LinkLost, LinkRefusal, LinkServer
+from simnode.live.link import FAILED, LATER, UNKNOWN_CALL, Link, LinkError, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
 from simnode.storage.directory_lock import DirectoryLock
-from simnode.storage.errors import OutOfBudget, OutOfSpace, OverShare, UnknownSegment
+from simnode.storage.errors import OutOfBudget, OverShare, StorageError, UnknownSegment
 from simnode.storage.pool import SegmentPool
 
 logger = logging.getLogger(__name__)
@@ -59,6 +63,20 @@ ASKED_AT_ONCE = 100
 
 ORPHAN_GRACE_S = 5.0
 """After a restart, how long a segment may stay unclaimed by the store and the handlers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """The peer of a link that has said `hello`; `owner` is unique among the node's processes, dead ones included."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """The peer of a link that has said `store_hello`."""
+
+    owner: str = STORE
 
 
 class ReassemblyService:
@@ -124,50 +142,78 @@ class ReassemblyService:
     # ---- calls -------------------------------------------------------------------------------
 
     def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
+        peer = link.peer
+        try:
+            if isinstance(peer, _Handler):
+                return self._handle_handler(link, peer, method, args)
+            if isinstance(peer, _Store):
+                return self._handle_store(link, peer, method, args)
+        except (UnknownSegment, IndexError) as error:
+            raise _unknown_segment() from error
+        return self._introduce(link, method, args)
+
+    def _introduce(self, link: Link, method: str, args: list[Any]) -> Any:
+        """The first thing that a peer says."""
+        match method, args:
+            case "hello", [owner, granted]:
+                assert self._pool is not None
+                link.peer = _Handler(owner)
+                self._dead.discard(owner)
+                self._end_grant(owner)
+                # it holds that much already, whatever this service can promise
+                self._grants[owner] = granted
+                self._pool.granted_bytes += granted
+            case "store_hello", []:
+                self._welcome_store(link)
+            case _:
+                raise LinkRefusal(UNKNOWN_CALL, f"{method} comes before the link has said what it is")
+        return None
+
+    def _handle_handler(self, link: Link, peer: _Handler, method: str, args: list[Any]) -> Any:
         pool = self._pool
         assert pool is not None
-        try:
-            match method, args:
-                case "lease", [nbytes, address]:
-                    return self._reserve(link, partial(self._lease, nbytes, link.peer, address))
-                case "grow", [name, nbytes]:
-                    return self._reserve(link, partial(self._grow, name, nbytes))
-                case "grant", [nbytes]:
-                    return self._reserve(link, partial(self._grant_heap, link.peer, nbytes))
-                case "give_back", [nbytes]:
-                    self._grant_heap(link.peer, -nbytes)
-                case "release", [name]:
-                    self._release(name)
-                case "doubt", [name]:
-                    self._doubt(name)
-                case "stored", [name, start, stop, kept]:
-                    if pool.is_orphan(name):  # leased before a restart of ours, and in nobody's hands but the store's
-                        pool.adopt(name, STORE)
-                    pool.stored(name, start, stop, kept)
-                    self._note()
-                case "retire", [name]:
-                    self._unconfirmed.discard(name)
-                    pool.retire(name)
-                    self._relieve_readers()
-                case "hello", [owner, granted]:
-                    link.peer = owner
-                    self._dead.discard(owner)
-                    self._end_grant(owner)
-                    # it holds that much already, whatever this service can promise
-                    self._grants[owner] = granted
-                    pool.granted_bytes += granted
-                case "adopt", [names]:
-                    self._claimed(link.peer, names)
-                case "store_hello", []:
-                    self._welcome_store(link)
-                case "live", [live]:
-                    return self._confirm(live)
-                case "all_live", []:
-                    self._trust(link)
-                case _:
-                    raise AssertionError(f"no such call: {method}")
-        except (UnknownSegment, IndexError) as error:
-            raise LinkRefusal(UNKNOWN_SEGMENT, str(error)) from error
+        match method, args:
+            case "lease", [nbytes, address]:
+                return self._reserve(link, partial(self._lease, nbytes, peer.owner, address))
+            case "grow", [name, nbytes]:
+                return self._reserve(link, partial(self._grow, name, nbytes))
+            case "grant", [nbytes]:
+                return self._reserve(link, partial(self._grant_heap, peer.owner, nbytes))
+            case "give_back", [nbytes]:
+                self._grant_heap(peer.owner, -nbytes)
+            case "release", [name]:
+                self._release(name)
+            case "doubt", [name]:
+                self._doubt(name)
+            case "adopt", [names]:
+                self._claimed(peer.owner, names)
+            case _:
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of handlers: {method}")
+        return None
+
+    def _handle_store(self, link: Link, peer: _Store, method: str, args: list[Any]) -> Any:
+        pool = self._pool
+        assert pool is not None
+        match method, args:
+            case "lease", [nbytes, address]:
+                return self._reserve(link, partial(self._lease, nbytes, peer.owner, address))
+            case "release", [name]:
+                self._release(name)
+            case "stored", [name, start, stop, kept]:
+                if pool.is_orphan(name):  # leased before a restart of ours, and in nobody's hands but the store's
+                    pool.adopt(name, STORE)
+                pool.stored(name, start, stop, kept)
+                self._note()
+            case "retire", [name]:
+                self._unconfirmed.discard(name)
+                pool.retire(name)
+                self._relieve_readers()
+            case "live", [live]:
+                return self._confirm(live)
+            case "all_live", []:
+                self._trust(link)
+            case _:
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the store: {method}")
         return None
 
     def _lease(self, nbytes: int, owner: str, address: str) -> list[Any]:
@@ -193,7 +239,9 @@ class ReassemblyService:
         """Grants room, or refuses it once all is heard that the store has to tell: it may have ended other leases."""
         try:
             return self._grant(reserve)
-        except (OutOfBudget, OutOfSpace) as error:
+        except UnknownSegment:
+            raise
+        except StorageError as error:
             if self._store is None or self._store is link:
                 raise self._refusal(error) from error
         self._store.ask("heard", (), partial(self._reserve_after_all, link, link.call_id, reserve))
@@ -206,10 +254,13 @@ class ReassemblyService:
             return
         try:
             link.answer(call_id, self._grant(reserve))
-        except (OutOfBudget, OutOfSpace) as out:
-            link.refuse(call_id, self._refusal(out))
-        except UnknownSegment as unknown:
-            link.refuse(call_id, LinkRefusal(UNKNOWN_SEGMENT, str(unknown)))
+        except UnknownSegment:
+            link.refuse(call_id, _unknown_segment())
+        except StorageError as failure:
+            link.refuse(call_id, self._refusal(failure))
+        except Exception:  # whatever it is, who asked must hear
+            logger.exception("room could not be reserved")
+            link.refuse(call_id, LinkRefusal(FAILED, "internal error of the node"))
         link.flush()
 
     def _grant(self, reserve: Callable[[], Any]) -> Any:
@@ -217,11 +268,14 @@ class ReassemblyService:
         self._note()
         return granted
 
-    def _refusal(self, error: OutOfBudget | OutOfSpace) -> LinkRefusal:
+    def _refusal(self, error: StorageError) -> LinkRefusal:
         self._refused.inc()
         if not isinstance(error, OverShare):  # one host's share is none of the others' business
             self._relieve()
-        return LinkRefusal(NO_ROOM, str(error))
+        if isinstance(error, OutOfBudget):
+            return LinkRefusal(NO_ROOM, str(error))
+        logger.error("no room for a segment: %s", error)
+        return LinkRefusal(NO_ROOM, "its memory or disk has no space left")
 
     def _relieve_readers(self) -> None:
         """Closes the slowest reader of what is not current any more, if such states take too much of the budget."""
@@ -240,9 +294,8 @@ class ReassemblyService:
         """Under pressure the slowest goes first: a reader of what is not current any more, else what moves slowly."""
         assert self._pool is not None
         lingering = self._pool.lingering_names if self._has_much_lingering else []
-        for other in self._server.links:
-            if other.peer not in (None, STORE):
-                other.cast("relieve", lingering)
+        for handler, _ in self._server.introduced(_Handler):
+            handler.cast("relieve", lingering)
 
     def _doubt(self, name: str) -> None:
         """Its owner cannot say whether the store has it."""
@@ -284,7 +337,7 @@ class ReassemblyService:
     def _welcome_store(self, link: Link) -> None:
         """A store is there, and will say which segments it needs."""
         assert self._pool is not None
-        link.peer = STORE
+        link.peer = _Store()
         self._store = None
         self._unconfirmed = set(self._pool.stored_names)
 
@@ -310,9 +363,8 @@ class ReassemblyService:
             self._pool.retire(name)
         self._unconfirmed = set()
         self._settle_claims()
-        for other in self._server.links:
-            if other.peer not in (None, STORE):  # who has not said who it is will claim by itself
-                other.cast("claim")
+        for handler, _ in self._server.introduced(_Handler):  # the others claim as soon as they say what they are
+            handler.cast("claim")
 
     # ---- deaths ------------------------------------------------------------------------------
 
@@ -320,15 +372,15 @@ class ReassemblyService:
         assert self._pool is not None
         if link is self._store:
             self._store = None
-        if link.peer is None:
-            return
-        if link.peer != STORE:
-            self._end_grant(link.peer)
-            self._dead.add(link.peer)
+        if isinstance(link.peer, _Handler):
+            owner = link.peer.owner
+            if all(peer.owner != owner for _, peer in self._server.introduced(_Handler)):  # else it is back already
+                self._end_grant(owner)
+            self._dead.add(owner)
             self._settle_soon()
-            return
-        for name in self._pool.leases_of(STORE):  # a row may refer to it, of which we have not heard
-            self._doubt(name)
+        elif isinstance(link.peer, _Store):
+            for name in self._pool.leases_of(STORE):  # a row may refer to it, of which we have not heard
+                self._doubt(name)
 
     def _settle_soon(self) -> None:
         if self._store is not None and self._settling is None and self._unclaimed():
@@ -382,3 +434,8 @@ class ReassemblyService:
         self._reserved.set(self._pool.reserved_bytes, self._pulse.now())
         self._granted.set(self._pool.granted_bytes)
         self._lingering.set(self._pool.lingering_bytes)
+
+
+def _unknown_segment() -> LinkRefusal:
+    """For a segment that is not in the condition that the peer takes it for; which one is nothing for a client."""
+    return LinkRefusal(UNKNOWN_SEGMENT, "the node has lost the room")

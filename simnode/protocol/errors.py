@@ -2,6 +2,7 @@
 
 ProtocolError
 ├── LocalProtocolError      our own caller misused the core: a bug, never answered
+├── SinkFailed              room for a message takes no bytes: the machine's fault; the message is refused
 ├── EncodeError             a message that this encoding cannot express: a client's caller is told, a server answers
 └── RemoteProtocolError     the peer broke the rules: answered, never fatal to the connection
     ├── DecodeError         a message that is none
@@ -29,6 +30,10 @@ class DecodeError(RemoteProtocolError):
     """A message that cannot be decoded; the text is fit to be sent to the peer."""
 
 
+class SinkFailed(ProtocolError):
+    """A sink could not be written; the text is fit to be sent to the peer."""
+
+
 class EncodeError(ProtocolError):
     """A message that the connection's encoding has no way to express."""
 
@@ -47,6 +52,7 @@ class ReassemblyErrorKind(Enum):
     OUT_OF_BUDGET = "out_of_budget"
     EXPIRED = "expired"
     NESTED = "nested"
+    SINK_FAILED = "sink_failed"
 
 
 class ReassemblyError(RemoteProtocolError):

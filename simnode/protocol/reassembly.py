@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from simnode.protocol.blob import Blob, Buffer
-from simnode.protocol.errors import LocalProtocolError, ReassemblyError, ReassemblyErrorKind
+from simnode.protocol.errors import LocalProtocolError, ReassemblyError, ReassemblyErrorKind, SinkFailed
 from simnode.protocol.limits import (
     CHUNK_SIZE,
     MAX_ABORTED_STREAMS_REMEMBERED,
@@ -27,7 +27,11 @@ class Sink(Protocol):
     """Room for one message."""
 
     def write(self, offset: int, data: Buffer) -> None:
-        """Puts `data` at `offset` bytes; never outside the room that was asked for."""
+        """Puts `data` at `offset` bytes; never outside the room that was asked for.
+
+        Raises:
+            SinkFailed: the machine does not take it; the sink is only to be discarded.
+        """
 
     def read(self, start: int, stop: int) -> Buffer:
         """What was written there; valid until the next call."""
@@ -137,7 +141,7 @@ class ReassemblyBuffer:
         Raises:
             ReassemblyError: the chunk does not fit (the peer's fault). Checked in the reference's
                 order: zero total, too large a total, index, ninth stream, other total, duplicate;
-                then our own limits on bytes.
+                then our own limits on bytes. Or its sink failed, and the stream is gone.
         """
         stream_id, total, index = chunk.stream_id, chunk.total, chunk.index
         if self._aborted and self._is_aborted(stream_id, now):
@@ -172,7 +176,7 @@ class ReassemblyBuffer:
             As `receive_chunk`.
 
         Raises:
-            ReassemblyError: there was no room; the stream is gone.
+            ReassemblyError: there was no room, or it failed; the stream is gone.
             LocalProtocolError: the stream asked for no sink (the caller's fault).
         """
         stream = self._streams.get(stream_id)
@@ -189,7 +193,7 @@ class ReassemblyBuffer:
                 ReassemblyErrorKind.OUT_OF_BUDGET, sink.reason, stream_id=stream_id, kills_stream=True
             )
         if stream.waiting is None:
-            return self._compact(stream_id, stream, sink)
+            return self._compact(stream_id, stream, sink, now)
         chunk, stream.waiting, stream.sink = stream.waiting, None, sink
         return self._append(stream, sink, chunk, now)
 
@@ -285,7 +289,10 @@ class ReassemblyBuffer:
                 f"stream {chunk.stream_id} exceeds the {stream.reserved} bytes reserved for its {stream.total} chunks"
             )
             raise self._refuse(ReassemblyErrorKind.STREAM_TOO_LARGE, text, chunk, now)
-        sink.write(start, chunk.data.view)
+        try:
+            sink.write(start, chunk.data.view)
+        except SinkFailed as failure:
+            raise self._refuse(ReassemblyErrorKind.SINK_FAILED, str(failure), chunk, now) from failure
         stream.spans[chunk.index] = (start, stop)
         stream.in_order = stream.in_order and chunk.index == stream.received
         stream.nbytes = stop
@@ -300,13 +307,20 @@ class ReassemblyBuffer:
         self._remove(chunk.stream_id)
         return Completed(sink.finish(stream.nbytes))
 
-    def _compact(self, stream_id: int, stream: _Stream, target: Sink) -> Completed:
+    def _compact(self, stream_id: int, stream: _Stream, target: Sink, now: float) -> Completed:
         assert stream.sink is not None
         at = 0
-        for span in stream.spans:
-            assert span is not None
-            target.write(at, stream.sink.read(*span))
-            at += span[1] - span[0]
+        try:
+            for span in stream.spans:
+                assert span is not None
+                target.write(at, stream.sink.read(*span))
+                at += span[1] - span[0]
+        except SinkFailed as failure:
+            target.discard()
+            self._kill(stream_id, now)
+            raise ReassemblyError(
+                ReassemblyErrorKind.SINK_FAILED, str(failure), stream_id=stream_id, kills_stream=True
+            ) from failure
         self._drop(stream_id)
         return Completed(target.finish(at))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from simnode.storage.errors import SegmentGone
+from simnode.storage.errors import OutOfDescriptors, SegmentGone
 from simnode.storage.segments import Segment
+
+GIVEN_UP_AT_ONCE: Final = 16
+"""Idle mappings given up when no descriptor is left: for a few more that will be wanted at once."""
 
 
 class SegmentCache:
@@ -34,10 +38,11 @@ class SegmentCache:
 
         Raises:
             SegmentGone: the name means no segment any more: look up again where you have it from.
+            SegmentFailure: it cannot be opened or mapped, not even without the mappings that nobody reads.
         """
         segment = self._mapped.get(name)
         if segment is None:
-            segment = Segment.open(self.directory, name)
+            segment = self.open(name)
             self._mapped[name] = segment
             if len(self._mapped) > self.capacity:
                 self._mapped.popitem(last=False)
@@ -49,6 +54,26 @@ class SegmentCache:
             self._mapped.pop(name, None)
             raise
         return segment
+
+    def open(self, name: str, *, writable: bool = False) -> Segment:
+        """A segment of the caller's own, for which idle mappings are given up if no descriptor is left.
+
+        Raises:
+            SegmentGone, SegmentFailure: as `Segment.open`; `OutOfDescriptors` only when no mapping is idle.
+        """
+        while True:
+            try:
+                return Segment.open(self.directory, name, writable=writable)
+            except OutOfDescriptors:
+                if not self.give_up_idle():
+                    raise
+
+    def give_up_idle(self, at_most: int = GIVEN_UP_AT_ONCE) -> int:
+        """Forget mappings that nobody reads, the least recently used first; how many there were."""
+        idle = list(islice((name for name, segment in self._mapped.items() if not segment.is_held), at_most))
+        for name in idle:
+            self._mapped.pop(name).close()
+        return len(idle)
 
     def release(self, segment: Segment) -> None:
         """End one `read`. A segment that lost its name meanwhile is forgotten, lest an idle mapping keep its memory."""

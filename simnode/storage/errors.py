@@ -5,6 +5,8 @@ StorageError
 │   └── OverShare       so does the share of one remote host
 ├── OutOfSpace          the filesystem is full: the same answer, but an operator should know
 ├── SegmentGone         the name no longer names a segment: look the row up again
+├── SegmentFailure      the system does not open, map, lock, read or write a segment: a broken disk, say
+│   └── OutOfDescriptors  the process, or the machine, has no file descriptor or mapping left
 ├── DirectoryInUse      another living process owns it (the operator's fault, or it is about to die)
 ├── NotADataDirectory   there is something else than a node's data (the operator's fault)
 ├── UnsuitableFilesystem  it lacks what a node needs: locks, mappings, allocation (the operator's fault)
@@ -37,6 +39,14 @@ class OutOfSpace(StorageError):
 
 class SegmentGone(StorageError):
     """No such segment, or another one by now. Its only argument is the name."""
+
+
+class SegmentFailure(StorageError):
+    """The operating system refused something about a segment; the text, which has a path in it, is for the log."""
+
+
+class OutOfDescriptors(SegmentFailure):
+    """No file descriptor, or no mapping, is left: it may work once others are given up."""
 
 
 class DirectoryInUse(StorageError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simnode.storage.errors import OutOfSpace
+from simnode.storage.errors import OutOfSpace, SegmentFailure
 from simnode.storage.segment_file import SegmentFile
 
 
@@ -11,19 +11,20 @@ def filled(file: SegmentFile, holes: list[tuple[int, int]]) -> bool:
     try:
         for start, stop in holes:
             file.allocate(start, stop)
-    except OutOfSpace:
+    except (OutOfSpace, SegmentFailure):
         return False
     return True
 
 
 def emptied(file: SegmentFile) -> bool:
-    """Whether the pages of a segment that is not needed could be freed: nobody holds it."""
+    """Whether the pages of a segment that is not needed could be freed at once: nobody holds it.
+
+    An idle mapping in some cache would keep those of an unlinked file for long.
+    """
     if not file.try_lock_exclusive():
         return False
-    empty(file)
+    try:
+        file.punch(0, file.nbytes)
+    except SegmentFailure:  # out of descriptors, say
+        return False
     return True
-
-
-def empty(file: SegmentFile) -> None:
-    """Free the pages at once: an idle mapping in some cache would keep those of an unlinked file for long."""
-    file.punch(0, file.nbytes)

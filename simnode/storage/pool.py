@@ -6,10 +6,14 @@ A segment's life; each arrow is one method of `SegmentPool`:
                   └───────────── release ────────────────┼──► FREE, under a fresh name ── lease ──► IN_FLIGHT
     rebuild ──► ORPHAN ── live / adopt / retire ──► …    └──► unlinked, if somebody still holds it (a mapping
                                                               outlives its name) or enough is free already
+
+A segment that is given up and cannot be opened, for want of descriptors, is an ORPHAN until it is
+given up once more.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -17,10 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from simnode.storage.accounts import Accounts, Condition, Entry, Lease, PoolFigures
-from simnode.storage.errors import OutOfBudget, OutOfSpace, OverShare
+from simnode.storage.errors import OutOfBudget, OutOfSpace, OverShare, SegmentFailure, SegmentGone
 from simnode.storage.free_list import FreeList
 from simnode.storage.names import SegmentName, next_epoch
-from simnode.storage.pages import emptied, empty, filled
+from simnode.storage.pages import emptied, filled
 from simnode.storage.segment_file import STAT_BLOCK_BYTES, SegmentFile, page_range
 
 CAPACITY_STEP_BYTES: Final = 64 * 1024
@@ -78,7 +82,7 @@ class SegmentPool:
         #: heap that processes of the node may hold for their peers: of the same budget
         self.granted_bytes = 0
         self._happened: Counter[str] = Counter()
-        #: what `rebuild` found; the limits may have been larger then
+        #: orphans for which the budget was not asked: what `rebuild` found, and what could not be given up
         self._inherited_bytes = 0
 
     # -- in flight --------------------------------------------------------------------------
@@ -104,6 +108,7 @@ class SegmentPool:
         Raises:
             OutOfBudget: the node has no such room in flight: refuse the message.
             OutOfSpace: the filesystem has none, not even without the free segments.
+            SegmentFailure: no descriptor is left, or the disk is broken.
         """
         capacity = _capacity_for(nbytes)
         room = self._room_for(capacity, address)
@@ -120,15 +125,15 @@ class SegmentPool:
         """Make a leased segment at least `nbytes` long; its owner calls `Segment.grow` afterwards.
 
         Raises:
-            OutOfBudget, OutOfSpace: as `lease`; the lease is as it was.
+            OutOfBudget, OutOfSpace, SegmentFailure: as `lease`; the lease is as it was.
             UnknownSegment: not leased.
+            SegmentGone: somebody else has removed its file.
         """
         entry = self._accounts.entry(name, Condition.IN_FLIGHT)
         capacity = _capacity_for(nbytes)
         if capacity > entry.capacity:
             self._room_for(capacity - entry.capacity, entry.address)
-            file = SegmentFile.open(self.directory, name, writable=True)
-            self._with_space(lambda: file.extend(capacity))
+            self._with_space(lambda: SegmentFile.open(self.directory, name, writable=True).extend(capacity))
             self._accounts.hold(entry, capacity, [])
         return Lease(name, entry.capacity)
 
@@ -368,13 +373,13 @@ class SegmentPool:
     def _with_space(self, allocate: Callable[[], None]) -> None:
         """Allocate; if the filesystem is full, once more without what is idle: free segments, untrimmed pages."""
         try:
+            try:
+                return allocate()
+            except OutOfSpace:
+                self._unlink_free(self._free.clear())
+                self._trim_waiting(len(self._untrimmed))
             return allocate()
-        except OutOfSpace:
-            self._unlink_free(self._free.clear())
-            self._trim_waiting(len(self._untrimmed))
-        try:
-            return allocate()
-        except OutOfSpace:
+        except (OutOfSpace, SegmentFailure):
             self._happened["refused"] += 1
             raise
 
@@ -386,13 +391,18 @@ class SegmentPool:
                 self._remember_untrimmed(name, entry.capacity, first, last)
 
     def _trim(self, entry: Entry, first: int, last: int) -> bool:
-        """Keep only the pages `[first, last)`; False if somebody holds the segment."""
+        """Keep only the pages `[first, last)`; False if somebody holds the segment, or no descriptor is left."""
         holes = [(start, stop) for start, stop in ((0, first), (last, entry.capacity)) if start < stop]
-        file = SegmentFile.open(self.directory, entry.key, writable=True)
-        if not file.try_lock_exclusive():
+        try:
+            file = SegmentFile.open(self.directory, entry.key, writable=True)
+            if not file.try_lock_exclusive():
+                return False
+            for start, stop in holes:
+                file.punch(start, stop)
+        except SegmentGone:  # its rows cannot be read any more, and its pages are gone with it
+            return True
+        except SegmentFailure:
             return False
-        for start, stop in holes:
-            file.punch(start, stop)
         file.close()
         self._accounts.hold(entry, entry.capacity, holes)
         return True
@@ -410,13 +420,18 @@ class SegmentPool:
         name = entry.key
         if name in self._untrimmed:
             self._forget_untrimmed(name, entry.capacity)
-        file = SegmentFile.open(self.directory, name, writable=True)
-        if not file.try_lock_exclusive():
-            self._unlink(entry, file)
-            self._linger(file, file.held_bytes())
-        elif entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
-            empty(file)
-            self._unlink(entry, file)
+        try:
+            file = SegmentFile.open(self.directory, name, writable=True)
+        except SegmentGone:  # somebody else has removed it
+            self._accounts.drop(entry)
+            return
+        except SegmentFailure:
+            if entry.condition is not Condition.ORPHAN:
+                self._inherited_bytes += entry.held_bytes
+                self._accounts.move(entry, Condition.ORPHAN)
+            return
+        if not file.try_lock_exclusive() or entry.capacity > self._free.limit_bytes or not filled(file, entry.holes):
+            self._unlink_empty(entry, file)
         else:
             self._accounts.rename(entry, entry.name.next_life())
             file.rename(entry.key)
@@ -427,10 +442,16 @@ class SegmentPool:
 
     def _unlink_free(self, names: list[str]) -> None:
         for name in names:
-            file = SegmentFile.open(self.directory, name, writable=True)
-            if not emptied(file):
-                self._linger(file, file.held_bytes())
-            self._unlink(self._accounts.entry(name, Condition.FREE), file)
+            entry = self._accounts.entry(name, Condition.FREE)
+            try:
+                file = SegmentFile.open(self.directory, name, writable=True)
+            except SegmentGone:
+                self._accounts.drop(entry)
+            except SegmentFailure:  # no descriptor is left: idle mappings in some cache may keep its pages for a while
+                os.unlink(self.directory / name)
+                self._drop(entry)
+            else:
+                self._unlink_empty(entry, file)
 
     def _let_go_of_lingering(self, at_most: int) -> None:
         """Empties what nobody holds any more, among those that wait for it longest."""
@@ -444,8 +465,13 @@ class SegmentPool:
         self._lingering.append((file, nbytes))
         self.lingering_bytes += nbytes
 
-    def _unlink(self, entry: Entry, file: SegmentFile) -> None:
+    def _unlink_empty(self, entry: Entry, file: SegmentFile) -> None:
+        if not emptied(file):
+            self._linger(file, file.held_bytes())
         file.unlink()
+        self._drop(entry)
+
+    def _drop(self, entry: Entry) -> None:
         self._accounts.drop(entry)
         self._happened["unlinked"] += 1
 

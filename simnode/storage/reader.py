@@ -73,6 +73,7 @@ class StoredContracts:
 
         Raises:
             SegmentGone: a row refers to a segment that does not exist: the bytes are lost.
+            SegmentFailure: a segment cannot be opened; `OutOfDescriptors` if that may change.
             IndexDamaged: a row refers to bytes outside a segment, or to a code that is not there.
             IndexFailure: LMDB is broken.
         """
@@ -108,11 +109,14 @@ class StoredContracts:
     def _hold(self, names: list[str]) -> tuple[dict[str, Segment], str | None]:
         """The segments held, as far as the first one that is gone, and its name."""
         held: dict[str, Segment] = {}
-        for name in names:
-            try:
+        try:
+            for name in names:
                 held[name] = self._cache.read(name)
-            except SegmentGone:
-                return held, name
+        except SegmentGone:
+            return held, name
+        except BaseException:
+            self._let_go(held)
+            raise
         return held, None
 
     def _let_go(self, held: Mapping[str, Segment]) -> None:

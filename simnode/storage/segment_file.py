@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Final
 
 from simnode.protocol.blob import Buffer
-from simnode.storage.errors import OutOfSpace, SegmentGone
+from simnode.storage.errors import OutOfDescriptors, OutOfSpace, SegmentFailure, SegmentGone
 
 PAGE_BYTES: Final = mmap.PAGESIZE
 STAT_BLOCK_BYTES: Final = 512
 """The unit of `st_blocks`, stat(2)."""
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What a full filesystem, a full quota and `RLIMIT_FSIZE` say."""
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What a full table of descriptors, of this process or of the machine, says; the last: no mapping is left."""
 
 NO_HOLES: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 """What filesystems say that do not give pages of a file back while it lives on."""
@@ -38,12 +40,37 @@ def page_range(start: int, stop: int) -> tuple[int, int]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Return when the names in `directory` are on the disk, as a durable row that refers to one needs."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Return when the names in `directory` are on the disk, as a durable row that refers to one needs.
+
+    Raises:
+        OutOfSpace, SegmentFailure: they are not.
+    """
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise typed_failure(error, f"names in {directory} cannot be synced") from error
+
+
+def typed_failure(error: OSError, what: str) -> OutOfSpace | SegmentFailure:
+    """The exception of `simnode.storage` for what the operating system said.
+
+    Args:
+        error: of a system call on a segment that exists.
+        what: did not work, with the segment's name.
+
+    Raises:
+        OSError: it is `error`, which says that the segment is not open in this way (a bug of ours).
+    """
+    if error.errno == errno.EBADF:
+        raise error
+    text = f"{what}: {error.strerror}"
+    if error.errno in NO_ROOM:
+        return OutOfSpace(text)
+    return OutOfDescriptors(text) if error.errno in NO_DESCRIPTOR else SegmentFailure(text)
 
 
 def punch_hole(fd: int, start: int, stop: int) -> None:
@@ -82,20 +109,20 @@ class SegmentFile:
         """A new file of `nbytes` allocated bytes.
 
         Raises:
-            OutOfSpace: there is no room; nothing is left behind.
+            OutOfSpace, SegmentFailure: there is no room, or no descriptor; nothing is left behind.
             FileExistsError: the name is taken (the caller's fault).
         """
         path = os.path.join(directory, name)
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise
         except OSError as error:  # a filesystem may run out of inodes first
-            if error.errno not in NO_ROOM:
-                raise
-            raise OutOfSpace(f"no room for another file in {directory}") from error
+            raise typed_failure(error, f"no room for another file in {directory}") from error
         file = cls(directory, name, fd, writable=True)
         try:
             file.extend(nbytes)
-        except OutOfSpace:
+        except BaseException:
             file.unlink()
             raise
         return file
@@ -106,12 +133,15 @@ class SegmentFile:
 
         Raises:
             SegmentGone: there is no such file.
+            SegmentFailure: it cannot be opened; `OutOfDescriptors` if that may change.
         """
         mode = os.O_RDWR if writable else os.O_RDONLY
         try:
             fd = os.open(os.path.join(directory, name), mode | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise SegmentGone(name) from error
+        except OSError as error:
+            raise typed_failure(error, f"segment {name} cannot be opened") from error
         return cls(directory, name, fd, writable=writable)
 
     # -- space ------------------------------------------------------------------------------
@@ -120,17 +150,16 @@ class SegmentFile:
         """Make every page of `[start, stop)` exist; bytes already there stay.
 
         Raises:
-            OutOfSpace: no room. The file's length is unchanged.
+            OutOfSpace, SegmentFailure: no room, or a broken disk. The file's length is unchanged.
         """
         if stop <= start:
             return
         try:
             os.posix_fallocate(self._fd, start, stop - start)
         except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            os.ftruncate(self._fd, self.nbytes)  # some filesystems keep what they had allocated so far
-            raise OutOfSpace(f"no room for {stop - start} bytes in {self._prefix}") from error
+            if error.errno in NO_ROOM:
+                os.ftruncate(self._fd, self.nbytes)  # some filesystems keep what they had allocated so far
+            raise typed_failure(error, f"no room for {stop - start} bytes in {self._prefix}") from error
         self.nbytes = max(self.nbytes, stop)
 
     def extend(self, nbytes: int) -> None:
@@ -152,15 +181,22 @@ class SegmentFile:
                 punch_hole(self._fd, start, stop)
             except OSError as error:
                 if error.errno not in NO_HOLES:
-                    raise
+                    raise typed_failure(error, f"pages of segment {self.name} cannot be given back") from error
 
     def held_bytes(self) -> int:
         """Bytes that the file's pages occupy."""
         return os.fstat(self._fd).st_blocks * STAT_BLOCK_BYTES
 
     def map(self) -> mmap.mmap:
-        """The whole file mapped, shared. The mapping keeps its own descriptor, and with it our lock."""
-        return mmap.mmap(self._fd, self.nbytes, access=mmap.ACCESS_WRITE if self.writable else mmap.ACCESS_READ)
+        """The whole file mapped, shared. The mapping keeps its own descriptor, and with it our lock.
+
+        Raises:
+            SegmentFailure: it cannot be mapped; `OutOfDescriptors` if that may change.
+        """
+        try:
+            return mmap.mmap(self._fd, self.nbytes, access=mmap.ACCESS_WRITE if self.writable else mmap.ACCESS_READ)
+        except OSError as error:
+            raise typed_failure(error, f"segment {self.name} cannot be mapped") from error
 
     def write(self, offset: int, data: Buffer) -> None:
         """Copy `data` to `offset`, by system call.
@@ -171,17 +207,29 @@ class SegmentFile:
 
         Raises:
             IndexError: it does not fit (the caller's fault; the file would grow unaccounted for).
+            OutOfSpace: a filesystem that copies on write is full, in spite of the allocation.
+            SegmentFailure: the disk is broken.
         """
         view = memoryview(data)
         if not 0 <= offset <= self.nbytes - len(view):
             raise IndexError(f"{len(view)} bytes at {offset} do not fit into {self.name} of {self.nbytes} bytes")
-        while view:
-            written = os.pwrite(self._fd, view, offset)
-            view, offset = view[written:], offset + written
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise typed_failure(error, f"segment {self.name} cannot be written") from error
 
     def sync(self) -> None:
-        """Return when the bytes (of every mapping of this file) are on the disk."""
-        os.fsync(self._fd)
+        """Return when the bytes (of every mapping of this file) are on the disk.
+
+        Raises:
+            OutOfSpace, SegmentFailure: they are not.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise typed_failure(error, f"segment {self.name} cannot be synced") from error
 
     # -- locks and the name -----------------------------------------------------------------
 
@@ -192,8 +240,12 @@ class SegmentFile:
 
         Raises:
             SegmentGone: it does not; no lock is held.
+            SegmentFailure: the kernel has no lock left.
         """
-        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+        except OSError as error:
+            raise typed_failure(error, f"segment {self.name} cannot be locked") from error
         if not self.is_named():
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             raise SegmentGone(self.name)

@@ -11,6 +11,9 @@ from typing import Final
 from simnode.protocol.blob import Blob, Buffer
 from simnode.storage.segment_file import SegmentFile, page_range
 
+DESCRIPTORS_OF_A_SEGMENT: Final = 2
+"""One is the mapping's own."""
+
 
 class Segment:
     """One mapped segment. Not thread-safe: it belongs to the thread that opened it.
@@ -19,7 +22,7 @@ class Segment:
     never fails and never hurts a Blob that is still on its way to a socket. A lock that is held
     when the Segment is closed lasts until those views are gone, too.
 
-    A Segment costs two file descriptors (one is the mapping's own).
+    A Segment costs `DESCRIPTORS_OF_A_SEGMENT` file descriptors.
     """
 
     __slots__ = ("_file", "_readers", "map")
@@ -36,10 +39,15 @@ class Segment:
         """A new segment of `nbytes` allocated bytes, writable, with the shared lock held (see `open`).
 
         Raises:
-            OutOfSpace: the filesystem is full; nothing is left behind.
+            OutOfSpace, SegmentFailure: the filesystem is full, or no descriptor is left; nothing is left behind.
         """
-        segment = cls(SegmentFile.create(directory, name, nbytes))
-        segment.acquire_read()
+        file = SegmentFile.create(directory, name, nbytes)
+        try:
+            segment = cls(file)
+            segment.acquire_read()
+        except BaseException:
+            file.unlink()
+            raise
         return segment
 
     @classmethod
@@ -52,6 +60,7 @@ class Segment:
 
         Raises:
             SegmentGone: there is no such segment any more.
+            SegmentFailure: it cannot be opened or mapped; `OutOfDescriptors` if that may change.
         """
         segment = cls(SegmentFile.open(directory, name, writable=writable))
         if writable:
@@ -117,7 +126,7 @@ class Segment:
         """Make the segment at least `nbytes` long and map it anew; older views stay valid.
 
         Raises:
-            OutOfSpace: the filesystem is full; the segment is as it was.
+            OutOfSpace, SegmentFailure: the filesystem is full, or no descriptor is left; older views stay valid.
         """
         self._file.extend(nbytes)
         if self._file.nbytes > len(self.map):
@@ -134,6 +143,7 @@ class Segment:
 
         Raises:
             IndexError: it does not fit (the caller's fault).
+            OutOfSpace, SegmentFailure: the filesystem or the disk does not take it.
         """
         self._file.write(offset, data)
 

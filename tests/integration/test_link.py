@@ -13,7 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from simnode.live.link import LATER, MAX_LINK_MESSAGE_BYTES, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
+from simnode.live.link import FAILED, LATER, MAX_LINK_MESSAGE_BYTES, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
 from tests.support.eventually import TIMEOUT_S, eventually
 
 
@@ -36,6 +36,8 @@ class Service:
                 return LATER
             case "refuse", [text]:
                 raise LinkRefusal("no", text)
+            case "fail", [text]:
+                raise RuntimeError(text)
             case "hello", [name]:
                 link.peer = name
             case "tell", [value]:
@@ -260,7 +262,7 @@ async def test_link_is_made_anew_and_greets_each_time_before_anything_else(calle
         await service.server.start()
         await caller.up()
         assert await caller.client.call("echo", incarnation) == incarnation
-        (link,) = service.server.links
+        (link,) = service.server._links
         assert link.peer == f"caller {incarnation}"
     await service.server.close()
 
@@ -289,11 +291,11 @@ async def test_socket_file_of_a_dead_server_is_replaced_and_taken_away_at_the_en
 
 async def test_server_learns_of_each_link_that_ends(caller: Caller, service: Service) -> None:
     await caller.client.call("echo", None)
-    (link,) = service.server.links
+    (link,) = service.server._links
     await caller.client.close()
     await eventually(lambda: service.lost)
     assert service.lost == [link]
-    assert not service.server.links
+    assert not service.server._links
 
 
 async def test_link_that_ends_at_once_is_made_anew(tmp_path: Path) -> None:
@@ -350,3 +352,88 @@ async def test_message_in_single_bytes_is_put_together(service: Service) -> None
     assert msgpack.unpackb(await reader.readexactly(length)) == [1, 1, b"payload"]
     writer.close()
     await writer.wait_closed()
+
+
+# ---- bugs --------------------------------------------------------------------------------------
+
+
+async def test_call_that_raises_is_refused_and_the_others_go_on(
+    caller: Caller, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It used to end the link, and with it the calls of everybody else in this process."""
+    later = caller.client.call("later", "x")
+    with pytest.raises(LinkRefusal) as refused:
+        await caller.client.call("fail", "on purpose")
+    assert refused.value.code == FAILED
+    assert "on purpose" in caplog.text
+    assert "on purpose" not in str(refused.value)
+    service.answer("x", "done")
+    assert await later == "done"
+    assert caller.ups == 1
+
+
+async def test_cast_that_raises_ends_the_link_and_both_sides_begin_anew(caller: Caller, service: Service) -> None:
+    """Nobody would know that it was not carried out."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    caller.client.cast("fail", "on purpose")
+    await eventually(lambda: caller.ups == 2)
+    assert await caller.client.call("echo", 1) == 1
+
+
+async def test_answer_whose_taking_raises_costs_no_other_answer(caller: Caller, service: Service) -> None:
+    def fail(result: Any, error: Exception | None) -> None:
+        raise RuntimeError("a bug of the caller's")
+
+    answers = Answers()
+    for answer in (fail, answers):
+        caller.client.ask("echo", [1], answer)
+        caller.client.ask("refuse", ["no"], answer)
+    await caller.client.call("echo", None)
+    assert answers == [(1, None), (None, LinkRefusal)]
+    for answer in (fail, answers):
+        caller.client.ask("later", ["x"], answer)
+    await caller.client.call("echo", None)
+    await service.server.close()
+    await caller.down()
+    assert answers == [(1, None), (None, LinkRefusal), (None, LinkLost)]
+
+
+async def test_call_that_cannot_be_packed_is_not_answered_besides(caller: Caller, service: Service) -> None:
+    answers = Answers()
+    with pytest.raises(TypeError):
+        caller.client.ask("echo", [object()], answers)
+    await service.server.close()
+    await caller.down()
+    assert answers == []
+
+
+async def test_greeting_that_fails_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A store whose index cannot be read now used to wait for its own link for ever."""
+    service = Service(tmp_path / "service.sock")
+    await service.server.start()
+    greetings: list[Link] = []
+
+    def greet(link: Link) -> None:
+        greetings.append(link)
+        if len(greetings) == 1:
+            raise RuntimeError("not now")
+
+    client = LinkClient(service.path, lambda *_: None, greet, retry_s=0.01)
+    client.start()
+    await asyncio.wait_for(client.wait_up(), TIMEOUT_S)
+    assert await client.call("echo", 1) == 1
+    assert len(greetings) == 2
+    assert "not now" in caplog.text
+    await client.close()
+    await service.server.close()
+
+
+async def test_only_links_that_have_said_what_they_are_are_introduced(caller: Caller, service: Service) -> None:
+    await caller.client.call("echo", None)
+    other = LinkClient(service.path, lambda *_: None, lambda _: None, retry_s=0.01)
+    other.start()
+    await asyncio.wait_for(other.wait_up(), TIMEOUT_S)
+    await other.call("echo", None)
+    assert [peer for _, peer in service.server.introduced(str)] == ["caller 1"]
+    assert service.server.introduced(int) == []
+    await other.close()

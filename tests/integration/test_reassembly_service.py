@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from simnode.live.settings import NodeSettings
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.protocol.limits import MIB
+from simnode.storage.errors import OutOfDescriptors, OutOfSpace, SegmentGone
 from simnode.storage.segments import Segment
+from tests.support.descriptors import descriptors_left
 from tests.support.eventually import eventually
+from tests.support.neutral import assert_neutral
 
 BUDGET = 4 * MIB
 
@@ -54,7 +58,7 @@ class Peer:
             link.cast("hello", self._about, self.granted)
         elif self._greeting == "store_hello and no more":
             link.cast("store_hello")
-        else:
+        elif self._greeting == "store_hello":
             link.cast("store_hello")
             for segment in self._about:
                 link.call("live", [segment])
@@ -100,6 +104,13 @@ class World:
 
     async def handler(self, name: str = "handler-0") -> Peer:
         return await self._connect("hello", name)
+
+    async def stranger(self) -> Peer:
+        """Somebody who is connected and has not said what it is."""
+        peer = await self._connect("", None)
+        with pytest.raises(LinkRefusal):  # which the service answers, so it has seen the link
+            await peer.lease()
+        return peer
 
     async def _connect(self, greeting: str, about: Any) -> Peer:
         peer = await Peer(self.settings, greeting, about).up()
@@ -402,3 +413,107 @@ async def test_states_that_only_readers_hold_are_of_the_budget_and_named_when_it
     reader.release_read()
     reader.close()
     await eventually_leases(handler)
+
+
+# ---- links that have not said what they are --------------------------------------------------------
+
+
+async def test_nothing_is_sent_to_a_link_that_has_not_said_what_it_is(world: World) -> None:
+    """A service that has just begun used to tell a store before its hello to `relieve`, and its link died of that."""
+    handler = await world.handler()
+    stranger = await world.stranger()
+    await handler.lease(BUDGET)
+    with pytest.raises(LinkRefusal) as refused:
+        await handler.lease()
+    assert refused.value.code == "no_room"
+    await eventually(lambda: handler.heard == ["relieve"])
+    # what was sent before is here by the time that this is answered
+    stranger.link.cast("store_hello")
+    await stranger.link.call("all_live")
+    assert stranger.heard == []
+    await eventually(lambda: handler.heard == ["relieve", "claim"])
+    with pytest.raises(LinkRefusal):
+        await handler.lease()
+    assert stranger.heard == ["heard"]
+
+
+async def test_nothing_is_done_for_a_link_that_has_not_said_what_it_is(world: World) -> None:
+    """Its leases would have no owner, and nobody would ever free them."""
+    stranger = await world.stranger()
+    assert world.reserved == 0
+    stranger.link.cast("adopt", ["1-000000-0.seg"])
+    stranger.link.cast("hello", "handler-9", 0)
+    await stranger.lease()
+    assert world.reserved == MIB
+
+
+@pytest.mark.parametrize("is_store", [False, True])
+async def test_call_that_a_role_does_not_have_is_refused_and_its_link_lives(world: World, is_store: bool) -> None:
+    peer = await (world.store() if is_store else world.handler())
+    method = "doubt" if is_store else "retire"
+    peer.link.cast(method, "1-000000-0.seg")
+    with pytest.raises(LinkRefusal) as refused:
+        await peer.link.call(method, "1-000000-0.seg")
+    assert refused.value.code == "unknown_call"
+    await peer.lease()
+
+
+# ---- machines that do not suffice ----------------------------------------------------------------
+
+
+FAILURES = [
+    (OutOfSpace("no room for 9 bytes in /dev/shm/simnode-0/x"), "no_room"),
+    (OutOfDescriptors("segment 1-0.seg cannot be opened"), "no_room"),
+    (SegmentGone("1-0.seg"), "no_room"),
+    (RuntimeError("a bug at 0x7f00"), "failed"),
+]
+
+
+@pytest.mark.parametrize("method", ["lease", "grow"])
+@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("has_store", [False, True])
+async def test_whatever_is_raised_when_room_is_asked_for_who_asked_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch, method: str, failure: Exception, code: str, has_store: bool
+) -> None:
+    """Also when the store is heard out first; and the text says nothing of this machine."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    if has_store:
+        await world.store()
+    handler = await world.handler()
+    name = await handler.lease()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.service._pool, method, fail)
+        with pytest.raises(LinkRefusal) as refused:
+            await handler.link.call(*(("lease", MIB, "") if method == "lease" else ("grow", name, 2 * MIB)))
+    assert refused.value.code == code
+    assert_neutral(str(refused.value))
+    await handler.lease()
+    assert handler.link.link is not None
+
+
+async def test_room_is_refused_without_descriptors_and_granted_once_there_are_some(world: World) -> None:
+    """Over real files: the leases that are given back meanwhile are freed afterwards."""
+    await world.store()
+    handler = await world.handler()
+    name = await handler.lease()
+    with descriptors_left(os.getpid()):
+        with pytest.raises(LinkRefusal):
+            await handler.lease()
+        handler.link.cast("release", name)
+        with pytest.raises(LinkRefusal):
+            await handler.lease()
+        assert world.exists(name)
+    world.service._orphans_due_at = 0.0
+    await eventually(lambda: not world.exists(name))
+    await handler.lease(BUDGET)
+
+
+async def test_room_that_grew_after_its_lease_was_stored_is_refused_neutrally(world: World) -> None:
+    await world.store()
+    handler = await world.handler()
+    with pytest.raises(LinkRefusal) as refused:
+        await handler.link.call("grow", "1-00002a-0.seg", MIB)
+    assert_neutral(str(refused.value))

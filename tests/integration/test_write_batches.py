@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from blake3 import blake3
@@ -14,17 +16,19 @@ from blake3 import blake3
 from simnode.live.link import Link, LinkLost, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES
 from simnode.live.settings import NodeSettings
+from simnode.live.store import placing
 from simnode.live.store.kept_segments import TOLD_LATER_BYTES
 from simnode.live.store.write_batches import WriteBatches
 from simnode.metrics.model import Role
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps
 from simnode.protocol.limits import MIB
-from simnode.storage.errors import IndexFailure
+from simnode.storage.errors import IndexFailure, OutOfDescriptors, SegmentFailure
 from simnode.storage.index import Index
 from simnode.storage.rows import SegmentRef, extents_nbytes
 from simnode.storage.segment_file import page_range
 from simnode.storage.segments import Segment
+from tests.support.descriptors import descriptors_left
 
 CODE_HASH = b"h" * 32
 LARGE = MIB
@@ -124,8 +128,8 @@ class FakeService:
 class Store:
     """A writer and what it writes to."""
 
-    def __init__(self, tmp_path: Path, slab: StatsSlab) -> None:
-        settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path, store_limit_bytes=STORE_LIMIT)
+    def __init__(self, tmp_path: Path, slab: StatsSlab, *, durable: bool = False) -> None:
+        settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path, store_limit_bytes=STORE_LIMIT, durable=durable)
         for directory in (settings.segments_dir, settings.index_dir):
             directory.mkdir()
         self.index = Index(settings.index_dir)
@@ -607,3 +611,80 @@ async def test_what_lies_in_the_index_counts_against_the_limit(store: Store) -> 
     inline_bytes = store.batches._kept.inline_bytes
     assert store.another_writer()._kept.inline_bytes == inline_bytes
     assert inline_bytes <= STORE_LIMIT
+
+
+# ---- machines that do not suffice ----------------------------------------------------------------
+
+
+def failing(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [OutOfDescriptors("none left"), SegmentFailure("a broken disk"), OSError(errno.EIO, "Input/output error")],
+)
+async def test_write_that_the_machine_fails_is_refused_and_the_others_of_its_batch_are_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """It used to end the store, and with it the answers to everybody's writes."""
+    monkeypatch.setattr(placing.Segment, "open", failing(failure))
+    copied = store.two_parts(0)
+    small = store.put(1, b"small")
+    await store.settled()
+    assert sorted(store.link.answers) == [(copied, "unavailable"), (small, [1, None, False, None])]
+    assert store.state(0) is None
+    assert store.service.told == [("release", store.service.leased[0])]
+    monkeypatch.undo()
+    again = store.two_parts(0)
+    await store.settled()
+    assert store.link.answers[-1] == (again, [1, None, False, None])
+
+
+async def test_writes_are_refused_without_descriptors_and_carried_out_once_there_are_some(store: Store) -> None:
+    store.service.agrees = False
+    put = store.two_parts(1)
+    await turn(3)
+    store.service.grant()
+    with descriptors_left(os.getpid()):
+        await store.settled()
+    assert store.link.answers == [(put, "unavailable")]
+    assert store.service.told == [("release", store.service.leased[0])]
+    store.service.agrees = True
+    again = store.two_parts(1)
+    await store.settled()
+    assert store.link.answers[-1] == (again, [1, None, False, None])
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+async def test_disk_that_fails_costs_the_write_that_met_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_copied: bool
+) -> None:
+    with StatsSlab.open(tmp_path, Role.CONTRACT_STORE, 0, now_s=0.0) as slab:
+        store = Store(tmp_path, slab, durable=True)
+        state = store.large()
+        with monkeypatch.context() as patch:
+            patch.setattr(placing.Segment, "sync", failing(SegmentFailure("Input/output error")))
+            failed = store.two_parts(0) if is_copied else store.put(0, state)
+            await store.settled()
+        assert store.link.answers == [(failed, "unavailable")]
+        written = store.put(0, b"small")
+        await store.settled()
+        assert store.link.answers[-1] == (written, [1, None, False, None])
+        await store.batches.close()
+        store.index.close()
+
+
+async def test_index_that_cannot_be_read_costs_the_write_that_met_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store.index, "get", failing(IndexFailure("MDB_READERS_FULL")))
+        failed = store.put(0, b"small")
+        await store.settled()
+    written = store.put(0, b"small")
+    await store.settled()
+    assert store.link.answers == [(failed, "unavailable"), (written, [1, None, False, None])]

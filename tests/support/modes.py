@@ -24,6 +24,7 @@ from simnode.protocol.messages.contracts import ContractContainer
 from simnode.protocol.messages.error_kinds import DeserializationError, ErrorKind
 from simnode.protocol.messages.requests import ClientRequest, Get, Put, StreamChunk
 from simnode.protocol.messages.responses import Err, HostResult, NotFound, StreamHeader
+from tests.support.neutral import checked
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -89,7 +90,7 @@ class ModeConnection:
         """The next whole result."""
         while True:
             data = await self.receive_message()
-            result = self.codec.decode_result(Blob(data))
+            result = checked(self.codec.decode_result(Blob(data)))
             match result:
                 case StreamHeader(stream_id=stream_id):
                     self._headers[stream_id] = result
@@ -106,7 +107,7 @@ class ModeConnection:
         pieces = self._pieces.pop(stream_id)
         data = b"".join(pieces)
         header = self._headers.pop(stream_id, None)
-        return Answer(self.codec.decode_result(Blob(data)), data, header, len(pieces))
+        return Answer(checked(self.codec.decode_result(Blob(data))), data, header, len(pieces))
 
     async def ask(self, request: ClientRequest) -> HostResult:
         """Sends a request and waits for the next result, whatever that is."""

@@ -30,6 +30,7 @@ from simnode.protocol.limits import CHUNK_SIZE
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey
 from simnode.protocol.messages.requests import ClientRequest, Get, Put, StreamChunk
 from simnode.protocol.messages.responses import GetResponse, HostResult, StreamHeader
+from tests.support.neutral import checked
 
 TIMEOUT_S = 20.0
 READ_BYTES = 1 << 20
@@ -196,7 +197,7 @@ class FrameClient:
 
     def decode(self, message: bytes) -> HostResult | StreamChunk | StreamHeader:
         """A message of the server, deserialized."""
-        return self._codec.decode_result(Blob(message))
+        return checked(self._codec.decode_result(Blob(message)))
 
     def chunks(self, request: ClientRequest, stream_id: int) -> list[StreamChunk]:
         """A request as StreamChunks."""

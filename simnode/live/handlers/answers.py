@@ -7,17 +7,29 @@ from enum import Enum
 from typing import Final, Literal, Protocol
 
 from simnode.live.handlers.subscribers import Subscriber
-from simnode.live.link import LinkError, LinkLost
+from simnode.live.link import FAILED, LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
 from simnode.node.ledger import Account
 from simnode.protocol.blob import Rope
 from simnode.protocol.connection import ServerConnection
-from simnode.protocol.messages.error_kinds import ErrorKind, MissingContract, NodeUnavailable, OperationError
+from simnode.protocol.messages.error_kinds import (
+    ErrorKind,
+    MissingContract,
+    NodeUnavailable,
+    OperationError,
+    Unhandled,
+)
 from simnode.protocol.messages.responses import Err, HostResult
 from simnode.protocol.record import record
 from simnode.storage.reader import StoredState
 
-NOT_AUTHENTICATED = "not authenticated: present a valid token first"
+NOT_AUTHENTICATED: Final = "not authenticated: present a valid token first"
+
+INTERNAL_ERROR: Final = "internal error of the node"
+"""What a client is told of a bug of ours; the log has the rest."""
+
+UNREADABLE: Final = "the node cannot read what it has stored now"
+"""What a client is told when its disk, its memory or its descriptors fail the node; the log has the rest."""
 
 
 @record(kw_only=False)
@@ -95,4 +107,6 @@ def refusal_by_store(error: LinkError, subject: bytes) -> Refusal:
         return Refusal(NodeUnavailable(), outcome="unavailable")
     if error.code == MISSING:
         return Refusal(MissingContract(key=subject), outcome="not_found")
+    if error.code == FAILED:
+        return Refusal(Unhandled(cause=INTERNAL_ERROR))
     return Refusal(OperationError(cause=str(error)))

@@ -7,6 +7,7 @@ no client.
 from __future__ import annotations
 
 import logging
+import resource
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -21,15 +22,18 @@ from simnode.node.grants import Grant
 from simnode.node.ledger import Account
 from simnode.protocol.reassembly import SinkRefused
 from simnode.storage.cache import SegmentCache
-from simnode.storage.errors import IndexFailure, SegmentGone
+from simnode.storage.errors import IndexDamaged, OutOfDescriptors, SegmentGone, StorageError
 from simnode.storage.index import Index
 from simnode.storage.reader import StoredContracts
-from simnode.storage.segments import Segment
+from simnode.storage.segments import DESCRIPTORS_OF_A_SEGMENT
 
 logger = logging.getLogger(__name__)
 
 CACHED_MAPPINGS = 512
 """Mappings of stored segments that a handler keeps: far below vm.max_map_count, two descriptors each."""
+
+DESCRIPTORS_FOR_MAPPINGS = 0.25
+"""Of the process's descriptors, so that those that are kept for later leave enough for clients and their messages."""
 
 
 class Backend:
@@ -57,6 +61,10 @@ class Backend:
         self._settings = settings
         self._owner = owner
         self._stats = stats
+        #: mappings of stored segments; whoever needs a descriptor may give idle ones up
+        self.mappings = SegmentCache(settings.segments_dir, _affordable_mappings())
+        #: contracts whose subscribers could not be told; they are with the next tick
+        self.untold: set[bytes] = set()
         #: what this process leases, for a reassembly service that starts again
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
         self._grant = Grant()
@@ -72,7 +80,6 @@ class Backend:
         await self._service.wait_up()
         settings = self._settings
         self.index = Index(settings.index_dir, readonly=True, max_readers=settings.max_index_readers)
-        self.mappings = SegmentCache(settings.segments_dir, CACHED_MAPPINGS)
         self.contracts = StoredContracts(self.index, self.mappings)
 
     async def close(self) -> None:
@@ -82,20 +89,24 @@ class Backend:
         self.index.close()
 
     def lease(self, nbytes: int, account: Account, give: Callable[[Lease | SinkRefused], None]) -> None:
-        """Asks for room for a connection's message; `give` gets a `Lease`, or a `SinkRefused` with the reason."""
-        take = partial(self._open, account)
-        self._service.ask("lease", (nbytes, account.address), partial(_reserved, nbytes, take, give))
+        """Asks for room for a connection's message; `give` gets a `Lease`, or a `SinkRefused`, whatever goes wrong."""
+        self._service.ask("lease", (nbytes, account.address), partial(self._leased, nbytes, account, give))
 
     def grow(self, lease: Lease, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for more room behind what is in a lease; `give` gets that lease, or a `SinkRefused` with the reason."""
-        self._service.ask("grow", (lease.name, nbytes), partial(_reserved, nbytes, lease.grown, give))
+        self._service.ask("grow", (lease.name, nbytes), partial(self._grown, lease, nbytes, give))
 
     def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
-        """The contract's newest state, to be released; `delta` counts if that is of `version`."""
+        """The contract's newest state, to be released; `delta` counts if that is of `version`.
+
+        None if there is none to be had; if that may change, the contract is one of `untold`.
+        """
         try:
             stored = self.contracts.state(contract)
-        except (IndexFailure, SegmentGone):
-            logger.exception("subscribers of contract %s cannot be told", contract.hex())
+        except StorageError as failure:
+            logger.error("subscribers of contract %s cannot be told: %s", contract.hex(), failure)
+            if not isinstance(failure, SegmentGone | IndexDamaged):
+                self.untold.add(contract)
             return None
         if stored is None:
             return None
@@ -127,10 +138,54 @@ class Backend:
         else:
             self._grant.refused()
 
-    def _open(self, account: Account, name: str, nbytes: int) -> Lease:
-        lease = Lease(Segment.open(self._settings.segments_dir, name, writable=True), self._service, account)
-        self._leases.add(lease)
-        return lease
+    def _leased(
+        self,
+        nbytes: int,
+        account: Account,
+        give: Callable[[Lease | SinkRefused], None],
+        result: Any,
+        error: LinkError | None,
+    ) -> None:
+        """The service has granted a segment, or refused one."""
+        room: Lease | SinkRefused
+        if error is not None:
+            room = _no_room(nbytes, error)
+        else:
+            name, _ = result
+            try:
+                room = Lease(self.mappings.open(name, writable=True), self._service, account)
+                self._leases.add(room)
+            except Exception as failure:  # whatever it is, who asked must hear, and the room goes back
+                room = _unusable(nbytes, failure)
+                self._service.cast("release", name)
+        give(room)
+
+    def _grown(
+        self,
+        lease: Lease,
+        nbytes: int,
+        give: Callable[[Lease | SinkRefused], None],
+        result: Any,
+        error: LinkError | None,
+    ) -> None:
+        """The service has made a lease's segment longer, or refused to."""
+        room: Lease | SinkRefused
+        if error is not None:
+            room = _no_room(nbytes, error)
+        else:
+            try:
+                room = self._remapped(lease, *result)
+            except Exception as failure:  # who asked must hear; the room goes back with the lease
+                room = _unusable(nbytes, failure)
+        give(room)
+
+    def _remapped(self, lease: Lease, name: str, nbytes: int) -> Lease:
+        while True:
+            try:
+                return lease.grown(name, nbytes)
+            except OutOfDescriptors:
+                if not self.mappings.give_up_idle():
+                    raise
 
     def _heard_service(self, link: Link, method: str, args: list[Any]) -> None:
         if method == "claim":
@@ -146,26 +201,24 @@ class Backend:
         link.cast("adopt", [lease.name for lease in self._leases if lease.is_ours])
 
 
-def _reserved(
-    nbytes: int,
-    take: Callable[[str, int], Lease],
-    give: Callable[[Lease | SinkRefused], None],
-    result: Any,
-    error: LinkError | None,
-) -> None:
-    """The service has answered: `take` makes a lease of the name and the length of the segment that it granted."""
-    room: Lease | SinkRefused
-    if error is not None:
-        room = _no_room(nbytes, error)
-    else:
-        try:
-            room = take(*result)
-        except SegmentGone as gone:
-            room = _no_room(nbytes, gone)
-    give(room)
-
-
-def _no_room(nbytes: int, error: Exception) -> SinkRefused:
+def _no_room(nbytes: int, error: LinkError) -> SinkRefused:
+    """The service refused, or is away."""
     if isinstance(error, LinkLost):
         return SinkRefused("the node's reassembly service is away")
     return SinkRefused(f"the node has no room for {nbytes} bytes: {error}")
+
+
+def _unusable(nbytes: int, failure: Exception) -> SinkRefused:
+    """The service granted room that this process cannot use."""
+    if isinstance(failure, StorageError):
+        logger.error("granted room cannot be used: %s: %s", type(failure).__name__, failure)
+    else:
+        logger.error("granted room cannot be used", exc_info=failure)
+    return SinkRefused(f"the node has no room for {nbytes} bytes")
+
+
+def _affordable_mappings() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return CACHED_MAPPINGS
+    return max(1, min(CACHED_MAPPINGS, int(limit * DESCRIPTORS_FOR_MAPPINGS) // DESCRIPTORS_OF_A_SEGMENT))

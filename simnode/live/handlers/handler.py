@@ -18,7 +18,7 @@ from simnode.live.handlers.stats import HandlerStats
 from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handover import HandoverClient
 from simnode.live.heap import Heap
-from simnode.live.link import Link
+from simnode.live.link import UNKNOWN_CALL, Link, LinkRefusal
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
@@ -59,7 +59,9 @@ class ConnectionHandler:
         #: what is held for no client in particular
         self._own_account = self._ledger.open(self, "")
         self._reports = Reports(self._backend, settings, self._view)
-        self._front_door = HandoverClient(settings.socket_path("front_door"), slot, self._adopt)
+        self._front_door = HandoverClient(
+            settings.socket_path("front_door"), slot, self._adopt, self._backend.mappings.give_up_idle
+        )
         self._heap = Heap()
         self._pulse = Pulse(slab, self._tick)
         self._started_at = self._pulse.now()
@@ -168,14 +170,14 @@ class ConnectionHandler:
             case "changed", [contract, version, delta]:
                 self._subscribers.tell(contract, version, delta)
             case _:
-                raise AssertionError(f"no such call: {method}")
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the store: {method}")
 
     def _hear_service(self, link: Link, method: str, args: list[Any]) -> None:
         match method, args:
             case "relieve", [segments]:
                 self._relieve(frozenset(segments))
             case _:
-                raise AssertionError(f"no such call: {method}")
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the reassembly service: {method}")
 
     def _relieve(self, segments: frozenset[str]) -> None:
         """The node is out of budget: what moves most slowly here goes, if it is slow.
@@ -200,6 +202,7 @@ class ConnectionHandler:
         self._reports.forget_old()
         if not self._settings.punches:
             self._backend.mappings.forget_unlinked()
+        self._subscribers.tell_late()
         for websocket in list(self._websockets):
             websocket.check(now_s, progress_timeout_s=self._settings.progress_timeout_s)
         for session in list(self._sessions):

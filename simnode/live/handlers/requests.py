@@ -14,8 +14,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 from simnode.live.handlers.answers import (
+    INTERNAL_ERROR,
     NOT_AUTHENTICATED,
     PENDING,
+    UNREADABLE,
     Answer,
     Client,
     Outcome,
@@ -60,7 +62,7 @@ from simnode.protocol.messages.requests import (
     Update,
 )
 from simnode.protocol.messages.responses import DelegateResponse, Err, GetResponse, NotFound, SubscribeResponse
-from simnode.storage.errors import IndexFailure, SegmentGone
+from simnode.storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +144,8 @@ class Requests:
         """Answers at once, or marks its subject busy until the answer is there."""
         try:
             step = self._step(event)
-        except Refusal as refusal:
-            step = refusal.answer()
+        except Exception as error:
+            step = _answer_to(event, error)
         if step is None or type(step) is Answer:
             self._answer(event, step)
             return
@@ -160,11 +162,8 @@ class Requests:
     async def _await(self, event: RequestReceived, step: Awaitable[Outcome]) -> None:
         try:
             answer = await step
-        except Refusal as refusal:
-            answer = refusal.answer()
-        except Exception:
-            logger.exception("a %s failed", kind_of(event.request))
-            answer = Answer(Err(Unhandled(cause="internal error of the node")), "error")
+        except Exception as error:
+            answer = _answer_to(event, error)
         if isinstance(answer, Answer):
             self._complete(event, answer)
 
@@ -237,10 +236,7 @@ class Requests:
                 return self._query(event, request)
 
     def _get(self, request: Get) -> Answer:
-        try:
-            stored = self._backend.contracts.state(request.key, with_code=request.return_contract_code)
-        except (IndexFailure, SegmentGone) as failure:
-            raise Refusal(OperationError(cause=f"the store cannot be read: {failure}")) from failure
+        stored = self._backend.contracts.state(request.key, with_code=request.return_contract_code)
         if stored is None:
             return Answer(NotFound(instance_id=request.key), "not_found")
         contract = None
@@ -304,3 +300,14 @@ class Requests:
             return await self._backend.store.call(method, *args)
         except (LinkLost, LinkRefusal) as error:
             raise refusal_by_store(error, args[0] if args else b"") from error
+
+
+def _answer_to(event: RequestReceived, error: Exception) -> Answer:
+    """What a request gets that raised while it was carried out: the details of a failure are for the log alone."""
+    if isinstance(error, Refusal):
+        return error.answer()
+    if isinstance(error, StorageError):
+        logger.error("a %s cannot be answered: %s: %s", kind_of(event.request), type(error).__name__, error)
+        return Answer(Err(OperationError(cause=UNREADABLE)), "error")
+    logger.error("a %s failed", kind_of(event.request), exc_info=error)
+    return Answer(Err(Unhandled(cause=INTERNAL_ERROR)), "error")

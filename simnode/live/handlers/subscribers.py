@@ -53,6 +53,9 @@ class Subscriber(Protocol):
     def contract_changed(self, contract: bytes, notice: Notice) -> None:
         """The contract has a new state."""
 
+    def failed(self) -> None:
+        """A bug of ours, whose exception is being handled, ends the connection."""
+
 
 @dataclass(slots=True)
 class _FanOut:
@@ -126,9 +129,11 @@ class Subscribers:
             return
         waiting = self._fan_outs.pop(contract, None)
         if waiting is None and len(subscribers) <= TOLD_AT_ONCE:
-            for subscriber in list(subscribers):
-                subscriber.contract_changed(contract, notice)
-            notice.release()
+            try:
+                for subscriber in list(subscribers):
+                    _tell(subscriber, contract, notice)
+            finally:
+                notice.release()
             return
         remaining: deque[Subscriber] = deque()
         if waiting is not None:  # those who have waited longest hear of this first, and of the older one no more
@@ -145,6 +150,13 @@ class Subscribers:
         fan_out = self._fan_outs.get(contract)
         if fan_out is not None and contract in subscriber.subscriptions:
             subscriber.contract_changed(contract, fan_out.notice)
+
+    def tell_late(self) -> None:
+        """Tells of those contracts that could not be read when they changed; call it now and then."""
+        untold = self._backend.untold
+        for contract in list(untold):
+            untold.discard(contract)
+            self.tell(contract)
 
     def introduce(self, store: Link) -> None:
         """A store that has just started learns who is here, and everybody the current state, if it is news."""
@@ -186,7 +198,7 @@ class Subscribers:
         for _ in range(min(TOLD_AT_ONCE, len(fan_out.remaining))):
             subscriber = fan_out.remaining.popleft()
             if contract in subscriber.subscriptions:  # else it went meanwhile
-                subscriber.contract_changed(contract, fan_out.notice)
+                _tell(subscriber, contract, fan_out.notice)
         if fan_out.remaining:
             asyncio.get_running_loop().call_soon(self._tell_on, contract)
         else:
@@ -200,6 +212,14 @@ class Subscribers:
             if not who:
                 del self._by_contract[contract]
                 self._unintroduced.pop(contract, None)
+
+
+def _tell(subscriber: Subscriber, contract: bytes, notice: Notice) -> None:
+    """Tells one of them; a failure costs neither the others their news nor this process its link to the store."""
+    try:
+        subscriber.contract_changed(contract, notice)
+    except Exception:
+        subscriber.failed()
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -13,13 +13,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from simnode.live.handlers.answers import PENDING, Answer, Client, Outcome, Refusal, Step, refusal_by_store
+from simnode.live.handlers.answers import (
+    INTERNAL_ERROR,
+    PENDING,
+    Answer,
+    Client,
+    Outcome,
+    Refusal,
+    Step,
+    refusal_by_store,
+)
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.subscribing import ClientSubscriptions, refused
 from simnode.live.link import LinkError, LinkLost
 from simnode.live.payloads import INLINE_BYTES, Lease, to_payload
 from simnode.node.runtime import Merge, ReplaceRuntime, UpdateRefused, check_state_size
 from simnode.protocol.blob import Blob
+from simnode.protocol.errors import SinkFailed
 from simnode.protocol.events import RequestReceived
 from simnode.protocol.keys import code_hash, contract_key
 from simnode.protocol.limits import MAX_STATE_SIZE
@@ -182,7 +192,7 @@ class Writes:
             answer = make(result, error)
         except Exception:  # a bug of ours costs this request, not the link to the store
             logger.exception("the answer to a write failed")
-            answer = Answer(Err(Unhandled(cause="internal error of the node")), "error")
+            answer = Answer(Err(Unhandled(cause=INTERNAL_ERROR)), "error")
         self._complete(event, answer)
 
     async def _in_segment(self, event: RequestReceived, request: Any) -> Any:
@@ -195,7 +205,10 @@ class Writes:
         sink = await future
         if not isinstance(sink, Lease):
             raise Refusal(OperationError(cause=sink.reason))
-        sink.write(0, message.view)
+        try:
+            sink.write(0, message.view)
+        except SinkFailed as failure:
+            raise Refusal(OperationError(cause=str(failure))) from failure
         assert self._client.connection is not None
         return self._client.connection.codec.decode_request(sink.finish(len(message)))
 

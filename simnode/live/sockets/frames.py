@@ -18,6 +18,8 @@ try:
 except ImportError:  # a platform without the C extension: the library's own fallback
     from websockets.utils import apply_mask
 
+from simnode.protocol.blob import Buffer
+from simnode.protocol.errors import SinkFailed
 from simnode.protocol.limits import CHUNK_SIZE, WHOLE_MESSAGE_SIZE
 from simnode.protocol.reassembly import Sink
 
@@ -63,7 +65,7 @@ class FrameEvents(Protocol):
         """A larger one; its bytes are in the sink that was given for it."""
 
     def large_message_discarded(self, nbytes: int) -> None:
-        """A larger one that had no room was read and thrown away."""
+        """A larger one that had no room, or whose room failed, was read and thrown away."""
 
     def room_needed(self, nbytes: int, sink: Sink | None) -> None:
         """The reader waits for `provide_room` with a sink of that many bytes, or None.
@@ -220,7 +222,7 @@ class FrameReader:
         else:
             self._sink, self._capacity = sink, nbytes
             if old is None:
-                sink.write(0, self._fragments)
+                self._write(sink, 0, self._fragments)
         self._fragments = bytearray()
 
     def close(self) -> None:
@@ -335,7 +337,7 @@ class FrameReader:
         while self._frame_left and at < stop:
             nbytes = min(self._frame_left, stop - at, PIECE_BYTES)
             if self._sink is not None:
-                self._sink.write(self._at, apply_mask(view[at : at + nbytes], self._mask))
+                self._write(self._sink, self._at, apply_mask(view[at : at + nbytes], self._mask))
                 turn = nbytes & 3
                 if turn:
                     self._mask = self._mask[turn:] + self._mask[:turn]
@@ -345,6 +347,15 @@ class FrameReader:
         if not self._frame_left:
             self._end_large_frame()
         return at
+
+    def _write(self, sink: Sink, offset: int, data: Buffer) -> None:
+        """Puts a piece into the message's room; if that fails, the rest of the message is read and thrown away."""
+        try:
+            sink.write(offset, data)
+        except SinkFailed:
+            self._sink = None
+            self._discarding = True
+            sink.discard()
 
     def _end_large_frame(self) -> None:
         if not self._fin:

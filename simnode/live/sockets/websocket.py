@@ -184,7 +184,10 @@ class WebSocket:
 
     def provide_room(self, sink: Sink | None) -> None:
         """Answers `Application.room_needed`."""
-        self._reader.provide_room(sink)
+        try:
+            self._reader.provide_room(sink)
+        except Exception:  # it must not cost the link that the room came by
+            self.fail_internally()
         self.resume()
 
     def close(self, code: int, reason: str, *, label: str) -> None:

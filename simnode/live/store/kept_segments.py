@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from simnode.live.link import LinkClient, LinkRefusal
-from simnode.live.store_codes import FULL, LOST
+from simnode.live.store_codes import FULL, LOST, LOST_TEXT
 from simnode.protocol.limits import MIB
 from simnode.storage.rows import SegmentRef
 from simnode.storage.segment_file import page_range
@@ -87,7 +87,7 @@ class KeptSegments:
         except FileNotFoundError:
             nbytes = -1
         if ref.stop > nbytes or name in self._denied:
-            raise LinkRefusal(LOST, f"segment {name} is gone")
+            raise LinkRefusal(LOST, LOST_TEXT)
         if capacity is not None:
             pages = capacity
         elif self._trims:
@@ -117,7 +117,7 @@ class KeptSegments:
     def _admit(self, nbytes: int) -> None:
         after = self.held_bytes + self.inline_bytes + nbytes
         if after > self._limit_bytes:
-            raise LinkRefusal(FULL, f"the store would take {after} of {self._limit_bytes} bytes")
+            raise LinkRefusal(FULL, f"what is stored would take {after} of {self._limit_bytes} bytes")
 
     def retire(self, refs: Iterable[SegmentRef]) -> None:
         """No row refers to these any more, or ever will."""

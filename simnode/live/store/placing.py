@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 from simnode.live.link import LinkClient, LinkRefusal
 from simnode.live.payloads import INLINE_BYTES, Payload, payload_nbytes
 from simnode.live.store.kept_segments import KeptSegments
-from simnode.live.store_codes import LOST
+from simnode.live.store_codes import LOST, LOST_TEXT
 from simnode.protocol.blob import same_bytes
 from simnode.storage.errors import SegmentGone
 from simnode.storage.rows import Extents, SegmentRef, extents_nbytes
-from simnode.storage.segment_file import sync_directory
+from simnode.storage.segment_file import sync_directory, typed_failure
 from simnode.storage.segments import Segment
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class Placer:
         Raises:
             LinkRefusal: no room, or a segment is gone.
             LinkLost: a copy needs a segment, and the reassembly service is away.
+            OutOfSpace, SegmentFailure: the disk or the descriptors do not suffice.
         """
         first = parts[0]
         if isinstance(first, bytes) or len(parts) > 1 or payload_nbytes(first) <= INLINE_BYTES:
@@ -83,7 +84,7 @@ class Placer:
         try:
             await self._run(nbytes, _write, self._directory, name, 0, parts, self._durable)
             self._kept.keep(ref, capacity=capacity if spare_bytes else None)
-        except LinkRefusal:  # a part is gone, or the store is full
+        except BaseException:  # a part is gone, the store is full, no descriptor is left …
             self._service.cast("release", name)
             raise
         new_segments.append(ref)
@@ -144,7 +145,7 @@ def _open(directory: Path, name: str, *, writable: bool = False) -> Segment:
     try:
         segment = Segment.open(directory, name, writable=writable)
     except SegmentGone as gone:
-        raise LinkRefusal(LOST, f"segment {gone} is gone") from gone
+        raise LinkRefusal(LOST, LOST_TEXT) from gone
     return segment
 
 
@@ -198,7 +199,9 @@ def _piece_of(directory: Path, payload: Payload, at: int, nbytes: int) -> bytes:
     try:
         fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise LinkRefusal(LOST, f"segment {name} is gone") from error
+        raise LinkRefusal(LOST, LOST_TEXT) from error
+    except OSError as error:
+        raise typed_failure(error, f"segment {name} cannot be opened") from error
     try:
         return os.pread(fd, min(nbytes, stop - start - at), start + at)
     finally:

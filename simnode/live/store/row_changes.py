@@ -101,7 +101,8 @@ class RowChanges:
         """Puts a write into the batch; waits only if payloads lie in segments.
 
         Raises:
-            LinkRefusal, LinkLost, UpdateRefused: it is not in the batch; what it stored is `write.new_segments`.
+            LinkRefusal, LinkLost, UpdateRefused, StorageError, OSError: it is not in the batch; what it stored is
+                `write.new_segments`.
         """
         method, args = write.method, write.args
         result: list[Any] | None = None

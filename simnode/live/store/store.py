@@ -1,6 +1,7 @@
 """The process that owns the contracts. Enters: calls. Leaves: answers. Next: `write_batches.py`, its writer.
 
-It holds the links to the handlers and to the reassembly service, and counts who subscribes to what.
+It holds the links to the handlers and to the reassembly service, and counts who subscribes to what. A
+link says `hello` before anything is sent to it, or done for it.
 
 Link methods of handlers: `hello(slot)`, `put(instance, code_hash, params, code, state, subscribe)`,
 `update(instance, code_hash, keeps_current, parts)`, `subscribe(instance)`, `unsubscribe([instance])`
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import Any
 
-from simnode.live.link import LATER, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
+from simnode.live.link import LATER, UNKNOWN_CALL, Link, LinkClient, LinkLost, LinkRefusal, LinkServer
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.live.slices import in_slices
@@ -39,6 +41,13 @@ SEGMENTS_AT_ONCE = 500
 WRITES = frozenset({"put", "update", "register_delegate", "unregister_delegate"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """The peer of a link that has said `hello`: which of the pool it is."""
+
+    slot: int
+
+
 class ContractStore:
     """Keeps contracts, counts subscribers and tells them.
 
@@ -51,7 +60,7 @@ class ContractStore:
         self._settings = settings
         self._index: Index | None = None
         self._server = LinkServer(settings.socket_path("store"), self._handle, self._lost)
-        self._service = LinkClient(settings.socket_path("reassembly"), self._handle, self._greet_service)
+        self._service = LinkClient(settings.socket_path("reassembly"), self._handle_service, self._greet_service)
         self._subscribers = SubscriberCounts(settings.caps)
         self._writer: WriteBatches | None = None
         #: tells the reassembly service what rows refer to
@@ -124,8 +133,15 @@ class ContractStore:
             await link.call("all_live")
         except LinkLost:
             return  # the next greeting tells
+        except LinkRefusal as refusal:
+            logger.error("the reassembly service does not take what rows refer to: %s", refusal)
+            link.close()  # and greet it once more
 
     def _handle(self, link: Link, method: str, args: list[Any]) -> Any:
+        """What handlers call."""
+        if link.peer is None:
+            self._introduce_handler(link, method, args)
+            return None
         if method in WRITES:
             assert self._writer is not None
             self._writer.add(link, method, args)
@@ -142,16 +158,27 @@ class ContractStore:
                 return self._subscribers.contracts(shard, SUBSCRIPTIONS_AT_ONCE)
             case "subscriber_counts", [instances]:
                 return [self._subscribers.count_of(instance) for instance in instances]
-            case "hello", [slot]:
-                link.peer = slot
+            case _:
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of handlers: {method}")
+        return None
+
+    def _introduce_handler(self, link: Link, method: str, args: list[Any]) -> None:
+        """The first thing that a peer says."""
+        if method != "hello":
+            raise LinkRefusal(UNKNOWN_CALL, f"{method} comes before the link has said what it is")
+        (slot,) = args
+        link.peer = _Handler(slot)
+
+    def _handle_service(self, link: Link, method: str, args: list[Any]) -> Any:
+        """What the reassembly service asks."""
+        match method, args:
             case "holds", [names]:
                 assert self._writer is not None
                 return self._writer.holds(names)
             case "heard", []:  # and with it all that was cast before
-                pass
+                return None
             case _:
-                raise AssertionError(f"no such call: {method}")
-        return None
+                raise LinkRefusal(UNKNOWN_CALL, f"no such call of the reassembly service: {method}")
 
     def _lost(self, link: Link) -> None:
         self._subscribers.drop_place(link)

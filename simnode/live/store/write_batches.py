@@ -28,7 +28,7 @@ from simnode.metrics.slab import StatsSlab
 from simnode.node.runtime import UpdateRefused
 from simnode.node.subscriptions import SubscriberCounts
 from simnode.protocol.limits import MIB
-from simnode.storage.errors import IndexFailure
+from simnode.storage.errors import IndexFailure, StorageError
 from simnode.storage.index import Index
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,9 @@ class WriteBatches:
             self._refuse(write, LinkRefusal(UNAVAILABLE, "the reassembly service is away"))
         except UpdateRefused as error:
             self._refuse(write, LinkRefusal(REFUSED, str(error)))
+        except (StorageError, OSError) as failure:  # the disk's, or too few descriptors: no other write's concern
+            logger.error("a %s cannot be carried out: %s", write.method, failure)
+            self._refuse(write, LinkRefusal(UNAVAILABLE, "the store cannot carry it out now"))
 
     def _refuse(self, write: Write, refusal: LinkRefusal) -> None:
         write.link.refuse(write.call_id, refusal)
@@ -236,7 +239,7 @@ class WriteBatches:
         for link, instance in batch.subscribed:
             self._subscribers.remove([instance], link)
         for write, _ in batch.answers:
-            self._refuse(write, LinkRefusal(UNAVAILABLE, str(failure)))
+            self._refuse(write, LinkRefusal(UNAVAILABLE, "the store cannot write now"))
 
     def _committed(self, batch: Batch, writes: int) -> None:
         self._commits["ok"].inc()

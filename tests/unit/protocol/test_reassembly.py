@@ -1,7 +1,7 @@
 import pytest
 
 from simnode.protocol.blob import Blob
-from simnode.protocol.errors import LocalProtocolError, ReassemblyError, ReassemblyErrorKind
+from simnode.protocol.errors import LocalProtocolError, ReassemblyError, ReassemblyErrorKind, SinkFailed
 from simnode.protocol.limits import (
     CHUNK_SIZE,
     MAX_ABORTED_STREAMS_REMEMBERED,
@@ -493,3 +493,51 @@ def test_a_whole_message_is_read_only():
 def open_streams(receiver: Receiver, count: int) -> None:
     for stream_id in range(count):
         receiver.receive(stream_id, 0, 2, b"a")
+
+
+# ---- sinks that fail -----------------------------------------------------------------------------
+
+
+class FailingSink(RecordingSink):
+    def write(self, offset, data):
+        raise SinkFailed("the disk is full")
+
+
+def test_a_stream_whose_sink_fails_is_killed_and_the_others_survive():
+    buffer, sink = ReassemblyBuffer(Limits()), FailingSink(2 * CHUNK_SIZE)
+    for stream_id in (1, 2):
+        buffer.receive_chunk(StreamChunk(stream_id=stream_id, index=0, total=2, data=Blob(b"a")), 0.0)
+    with pytest.raises(ReassemblyError, match="the disk is full") as refused:
+        buffer.provide_sink(1, sink, 0.0)
+    assert (refused.value.kind, refused.value.kills_stream) == (ReassemblyErrorKind.SINK_FAILED, True)
+    buffer.check_invariants()
+    assert 1 not in buffer
+    assert 2 in buffer
+    # the late chunk of the killed stream is dropped silently
+    assert buffer.receive_chunk(StreamChunk(stream_id=1, index=1, total=2, data=Blob(b"b")), 0.0) is None
+
+
+def test_a_sink_that_fails_at_a_later_chunk_is_given_back():
+    buffer, sink = ReassemblyBuffer(Limits()), RecordingSink(2 * CHUNK_SIZE)
+    buffer.receive_chunk(StreamChunk(stream_id=1, index=0, total=2, data=Blob(b"a")), 0.0)
+    buffer.provide_sink(1, sink, 0.0)
+    sink.write = FailingSink(0).write
+    with pytest.raises(ReassemblyError) as refused:
+        buffer.receive_chunk(StreamChunk(stream_id=1, index=1, total=2, data=Blob(b"b")), 0.0)
+    assert refused.value.kind is ReassemblyErrorKind.SINK_FAILED
+    assert sink.is_discarded
+    buffer.check_invariants()
+
+
+def test_both_sinks_go_back_when_the_second_one_of_an_unordered_stream_fails():
+    buffer, first, second = ReassemblyBuffer(Limits()), RecordingSink(2 * CHUNK_SIZE), FailingSink(2)
+    buffer.receive_chunk(StreamChunk(stream_id=1, index=1, total=2, data=Blob(b"b")), 0.0)
+    buffer.provide_sink(1, first, 0.0)
+    assert buffer.receive_chunk(StreamChunk(stream_id=1, index=0, total=2, data=Blob(b"a")), 0.0) == NeedsSink(2)
+    with pytest.raises(ReassemblyError) as refused:
+        buffer.provide_sink(1, second, 0.0)
+    assert refused.value.kind is ReassemblyErrorKind.SINK_FAILED
+    assert first.is_discarded
+    assert second.is_discarded
+    assert len(buffer) == 0
+    buffer.check_invariants()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from simnode.storage.cache import SegmentCache
-from simnode.storage.errors import SegmentGone
+from simnode.storage.errors import OutOfDescriptors, SegmentGone
 from simnode.storage.segment_file import PAGE_BYTES, SegmentFile
+from simnode.storage.segments import DESCRIPTORS_OF_A_SEGMENT
+from tests.support.descriptors import descriptors_left
 
 
 def store(directory: Path, *names: str) -> None:
@@ -111,3 +114,29 @@ def test_idle_mappings_of_unlinked_segments_are_forgotten_and_others_are_not(tmp
     assert cache.read("named") is named
     cache.release(held)
     assert len(cache) == 1
+
+
+def test_without_a_descriptor_the_mappings_that_nobody_reads_go_first(tmp_path: Path) -> None:
+    store(tmp_path, "held", "idle", "wanted", "mine")
+    cache = SegmentCache(tmp_path, capacity=8)
+    held = cache.read("held")
+    cache.release(cache.read("idle"))
+    with descriptors_left(os.getpid()):
+        wanted = cache.read("wanted")
+        assert cache.read("held") is held
+        with pytest.raises(OutOfDescriptors):
+            cache.read("idle")
+        cache.release(wanted)
+        assert cache.open("mine", writable=True).is_held
+    assert len(cache) == 1
+
+
+def test_segment_whose_mapping_finds_no_descriptor_leaves_none_open(tmp_path: Path) -> None:
+    """The file opens, and its mapping wants another descriptor."""
+    store(tmp_path, "a")
+    cache = SegmentCache(tmp_path, capacity=1)
+    with descriptors_left(os.getpid(), DESCRIPTORS_OF_A_SEGMENT - 1):
+        for _ in range(3):
+            with pytest.raises(OutOfDescriptors, match="mapped"):
+                cache.read("a")
+    assert len(cache) == 0

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from simnode.storage.errors import OutOfBudget, OutOfSpace, SegmentGone, UnknownSegment
+from simnode.storage.errors import OutOfBudget, OutOfDescriptors, OutOfSpace, SegmentGone, UnknownSegment
 from simnode.storage.pool import CAPACITY_STEP_BYTES, SegmentPool
 from simnode.storage.segment_file import PAGE_BYTES
 from simnode.storage.segments import Segment
+from tests.support.descriptors import descriptors_left
 
 STEP = CAPACITY_STEP_BYTES
 NewPool = Callable[..., SegmentPool]
@@ -496,3 +497,64 @@ def test_without_holes_segments_are_recycled_unlinked_and_forgotten_as_ever(new_
 
     figures = pool.figures()
     assert (figures.lingering_bytes, figures.unlinked, figures.recycled, figures.free_bytes) == (0, 2, 1, STEP)
+
+
+# ---- without descriptors -------------------------------------------------------------------------
+
+
+def test_lease_without_a_descriptor_is_refused_and_leaves_nothing(pool: SegmentPool, tmp_path: Path) -> None:
+    with descriptors_left(os.getpid()), pytest.raises(OutOfDescriptors):
+        pool.lease(STEP, "owner")
+    assert pool.figures().refused == 1
+    assert not list(tmp_path.glob("*.seg"))
+    assert pool.lease(STEP, "owner").nbytes == STEP
+
+
+def test_lease_that_cannot_grow_for_want_of_a_descriptor_is_as_it_was(pool: SegmentPool) -> None:
+    lease = pool.lease(STEP, "owner")
+    with descriptors_left(os.getpid()), pytest.raises(OutOfDescriptors):
+        pool.grow(lease.name, 2 * STEP)
+    assert pool.reserved_bytes == STEP
+    assert pool.grow(lease.name, 2 * STEP).nbytes == 2 * STEP
+
+
+@pytest.mark.parametrize("was_stored", [False, True])
+def test_segment_that_is_given_up_without_a_descriptor_can_be_given_up_later(
+    pool: SegmentPool, was_stored: bool
+) -> None:
+    """Its owner says so once, and nobody else ever would."""
+    lease = pool.lease(STEP, "owner")
+    if was_stored:
+        pool.stored(lease.name, 0, STEP, STEP)
+    with descriptors_left(os.getpid()):
+        (pool.retire if was_stored else pool.release)(lease.name)
+    assert pool.orphans == [lease.name]
+    pool.release(lease.name)
+    figures = pool.figures()
+    assert (figures.orphans, figures.free_segments) == (0, 1)
+
+
+def test_pages_that_cannot_be_trimmed_without_a_descriptor_are_trimmed_later(new_pool: NewPool) -> None:
+    pool = new_pool(untrimmed=0)
+    lease = pool.lease(2 * STEP, "owner")
+    with descriptors_left(os.getpid()):
+        pool.stored(lease.name, 0, STEP, STEP)
+    assert pool.figures().untrimmed_bytes == STEP
+    pool.tidy()
+    assert (pool.figures().untrimmed_bytes, pool.figures().stored_bytes) == (0, STEP)
+
+
+def test_free_segments_go_without_a_descriptor_when_space_is_wanted(pool: SegmentPool, tmp_path: Path) -> None:
+    names = [pool.lease(STEP, "owner").name for _ in range(3)]
+    for name in names:
+        pool.release(name)
+    with descriptors_left(os.getpid()):
+        pool._unlink_free(pool._free.clear())
+    assert not list(tmp_path.glob("*.seg"))
+
+
+def test_segment_whose_file_somebody_has_removed_is_forgotten(pool: SegmentPool, tmp_path: Path) -> None:
+    lease = pool.lease(STEP, "owner")
+    (tmp_path / lease.name).unlink()
+    pool.release(lease.name)
+    assert pool.figures().reserved_bytes == 0

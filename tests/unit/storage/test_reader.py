@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from simnode.storage.cache import SegmentCache
-from simnode.storage.errors import IndexDamaged, SegmentGone
+from simnode.storage.errors import IndexDamaged, OutOfDescriptors, SegmentGone
 from simnode.storage.index import Index
 from simnode.storage.pool import SegmentPool
 from simnode.storage.reader import StoredContracts
 from simnode.storage.rows import ContractRow, Extents, SegmentRef
-from simnode.storage.segments import Segment
+from simnode.storage.segments import DESCRIPTORS_OF_A_SEGMENT, Segment
+from tests.support.descriptors import descriptors_left
 
 INSTANCE = b"i" * 32
 CODE_HASH = b"c" * 32
@@ -195,3 +197,16 @@ def test_an_index_that_fails_under_the_lock_leaves_nothing_held(world: World, mo
         world.contracts.state(INSTANCE)
     world.pool.retire(ref.name)
     assert world.pool.figures().free_segments == 1
+
+
+def test_a_state_that_is_held_half_is_let_go_when_no_descriptor_is_left(world: World) -> None:
+    """Else its segments could never be recycled, because nobody would release them."""
+    params, state = world.stored(b"params"), world.stored(b"state")
+    world.commit(1, (state,), (params,))
+    with descriptors_left(os.getpid(), DESCRIPTORS_OF_A_SEGMENT), pytest.raises(OutOfDescriptors):
+        world.contracts.state(INSTANCE)
+    for name in (params.name, state.name):
+        assert Segment.open(world.segments, name, writable=False).try_lock_exclusive()
+    stored = world.contracts.state(INSTANCE)
+    assert stored is not None
+    stored.release()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simnode.storage.errors import OutOfSpace, SegmentGone
+from simnode.storage.errors import OutOfSpace, SegmentFailure, SegmentGone
 from simnode.storage.segment_file import PAGE_BYTES, SegmentFile, page_range
 
 NBYTES = 4 * PAGE_BYTES
@@ -77,7 +77,7 @@ def test_a_hole_that_a_broken_disk_refuses_is_an_error(tmp_path: Path, monkeypat
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("simnode.storage.segment_file.punch_hole", refuse)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(SegmentFailure, match="Input/output"):
         file.punch(0, NBYTES)
 
 
@@ -99,8 +99,9 @@ def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(SegmentFailure, match=os.strerror(errno.EIO)):
         SegmentFile.create(tmp_path, "a", NBYTES)
+    assert not list(tmp_path.iterdir())
 
 
 def test_opening_what_is_not_there_is_typed(tmp_path: Path) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
+from simnode.live.handlers.answers import INTERNAL_ERROR, UNREADABLE
 from simnode.live.handlers.requests import Requests
-from simnode.live.link import LinkError, LinkLost, LinkRefusal
+from simnode.live.link import FAILED, LinkError, LinkLost, LinkRefusal
 from simnode.protocol.blob import Blob, Rope
 from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.connection import ServerConnection
-from simnode.protocol.messages.requests import Put
-from simnode.protocol.messages.responses import HostResult, PutResponse
-from tests.support.wire import put_of
+from simnode.protocol.messages.error_kinds import OperationError, Unhandled
+from simnode.protocol.messages.requests import ClientRequest
+from simnode.protocol.messages.responses import Err, HostResult, NotFound, PutResponse
+from simnode.storage.errors import IndexFailure, OutOfDescriptors, SegmentGone
+from tests.support.wire import get_of, put_of
 
 STORED = [1, None, False, None]
 
@@ -57,16 +60,20 @@ class World:
         self.asked: list[tuple[str, Any, Any]] = []
         store = SimpleNamespace(ask=lambda *call: self.asked.append(call))
         counted = SimpleNamespace(answered=lambda *_: None, unanswered=lambda *_: None)
+        #: how a stored contract is read, and room leased
+        self.contracts = SimpleNamespace(state=lambda key, with_code: None)
+        self.leased: list[Any] = []
+        backend = SimpleNamespace(store=store, contracts=self.contracts, lease=lambda *call: self.leased.append(call))
         self.requests = Requests(
             self.client,
-            backend=SimpleNamespace(store=store),
+            backend=backend,
             subscribers=SimpleNamespace(),
             reports=SimpleNamespace(),
             stats=SimpleNamespace(of=lambda encoding: counted),
             max_subscriptions=1,
         )
 
-    def receive(self, request: Put, *, origin: object = None) -> None:
+    def receive(self, request: ClientRequest, *, origin: object = None) -> None:
         connection = self.client.connection
         message = Blob(bytes(connection.codec.encode_request(request)), origin=origin)
         connection.receive_message(message, 0.0)
@@ -133,3 +140,39 @@ def test_answer_to_a_client_that_is_gone_is_dropped(world: World) -> None:
     world.asked[0][2](STORED, None)
     assert world.client.answers == []
     assert world.client.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (OutOfDescriptors("segment 1-0.seg cannot be opened"), OperationError(cause=UNREADABLE)),
+        (SegmentGone("1-0.seg"), OperationError(cause=UNREADABLE)),
+        (IndexFailure("/dev/shm/x/data.mdb: broken"), OperationError(cause=UNREADABLE)),
+        (RuntimeError("a bug at 0x7f00"), Unhandled(cause=INTERNAL_ERROR)),
+    ],
+)
+def test_get_that_cannot_be_read_is_an_error_to_that_request_alone(
+    world: World, failure: Exception, kind: OperationError | Unhandled
+) -> None:
+    """Details are for the log: a client learns no path, no segment and no exception."""
+
+    def fail(key: bytes, with_code: bool) -> None:
+        raise failure
+
+    key = put_of(b"state").contract.key
+    world.contracts.state, readable = fail, world.contracts.state
+    world.receive(get_of(key))
+    world.contracts.state = readable
+    world.receive(get_of(key))
+    assert world.client.answers == [Err(kind), NotFound(instance_id=key.instance)]
+    assert (world.client.failures, world.requests.in_hand) == (0, 0)
+
+
+@pytest.mark.parametrize("code", [FAILED, "lost", "full"])
+def test_refusal_of_the_store_is_an_answer(world: World, code: str) -> None:
+    world.receive(put_of(b"state"))
+    world.asked.pop()[2](None, LinkRefusal(code, "said for people"))
+    (answer,) = world.client.answers
+    assert isinstance(answer, Err)
+    if code == FAILED:
+        assert answer.kind == Unhandled(cause=INTERNAL_ERROR)

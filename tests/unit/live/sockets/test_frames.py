@@ -8,9 +8,11 @@ import pytest
 from websockets.frames import CloseCode, Frame, Opcode
 
 from simnode.live.sockets.frames import MAX_HEADER_BYTES, PIECE_BYTES, TURN_FRAMES, frame_header
+from simnode.protocol.blob import Buffer
+from simnode.protocol.errors import SinkFailed
 from simnode.protocol.limits import KIB, WHOLE_MESSAGE_SIZE
 from tests.support.vectors import counting_bytes
-from tests.unit.live.sockets.conftest import MASK, MAX_MESSAGE_BYTES, Receiver, fragmented, frame
+from tests.unit.live.sockets.conftest import MASK, MAX_MESSAGE_BYTES, Receiver, Room, fragmented, frame
 
 LARGE = WHOLE_MESSAGE_SIZE + 1
 PING = frame(Opcode.PING, b"are you there?")
@@ -364,3 +366,46 @@ def test_an_unfinished_message_is_known_by_its_bytes() -> None:
     assert receiver.reader.unfinished_bytes == 300
     receiver.feed(frame(Opcode.CONT, b""))
     assert receiver.reader.unfinished_bytes == 0
+
+
+# ---- rooms that fail -----------------------------------------------------------------------------
+
+
+class FailingRoom(Room):
+    """Takes so many bytes; then its disk is full."""
+
+    def __init__(self, nbytes: int, takes_bytes: int) -> None:
+        super().__init__(nbytes)
+        self.takes_bytes = takes_bytes
+
+    def write(self, offset: int, data: Buffer) -> None:
+        if offset + len(data) > self.takes_bytes:
+            raise SinkFailed("full")
+        super().write(offset, data)
+
+
+@pytest.mark.parametrize("takes_bytes", [0, PIECE_BYTES])
+def test_message_whose_room_fails_is_read_to_its_end_and_the_next_one_is_received(takes_bytes: int) -> None:
+    receiver = Receiver(answers_at_once=False)
+    receiver.feed(frame(Opcode.BINARY, bytes(LARGE)) + PING + frame(Opcode.BINARY, b"next"))
+    room = FailingRoom(receiver.wanted.pop(), takes_bytes)
+    receiver.reader.blocked = False
+    receiver.reader.provide_room(room)
+    receiver.feed(b"")
+    assert room.is_discarded
+    assert receiver.discarded == [LARGE]
+    assert receiver.messages == [b"next"]
+    assert (len(receiver.controls), receiver.violations) == (1, [])
+
+
+def test_fragments_whose_room_fails_are_read_to_the_end(receiver: Receiver) -> None:
+    """What came before the message was large is written as soon as there is room."""
+    receiver.answers_at_once = False
+    first, *rest = fragmented(bytes(2 * LARGE), 1000, LARGE)
+    receiver.feed(first + rest[0])
+    room = FailingRoom(receiver.wanted.pop(), 0)
+    receiver.reader.blocked = False
+    receiver.reader.provide_room(room)
+    receiver.feed(b"".join(rest[1:]) + frame(Opcode.BINARY, b"next"))
+    assert room.is_discarded
+    assert (receiver.discarded, receiver.messages) == ([2 * LARGE], [b"next"])

@@ -57,7 +57,7 @@ def test_where_nothing_is_given_back_the_limit_is_one_of_whole_segments(tmp_path
     store = kept(tmp_path, trims=False)
     store.keep(segment(tmp_path, "1-000000-0.seg"))
     refused = segment(tmp_path, "1-000001-0.seg")
-    with pytest.raises(LinkRefusal, match="the store would take"):
+    with pytest.raises(LinkRefusal, match="what is stored would take"):
         store.keep(refused)
     assert store.held_bytes == 2 * STEP
 
