@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simnode.live.sockets.handshake import LOOPBACK_HOSTS, AccessRules
+from simnode.live.sockets.handshake import AccessRules, hosts_for_address
+from simnode.node.hosts import AllowedHosts
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
 
@@ -22,6 +23,8 @@ class NodeSettings:
         durable: whether a write is on the disk before the client is told.
         host: address to listen on.
         port: to listen on; 0 takes any.
+        metrics_host: address that the exporter listens on.
+        metrics_port: of the exporter; 0 takes any.
         handlers: ConnectionHandler processes.
         connections_per_handler: connections that one of them takes.
         memory_budget_bytes: reserved for messages in flight, all together.
@@ -31,6 +34,7 @@ class NodeSettings:
         response_mode: a name of `response_modes.MODES`; only a scenario sets another than `mapped`.
         progress_timeout_s: a client that takes none of the bytes due to it for so long is closed.
         stuck_after_s: a process of the node whose heartbeat is older is killed and replaced.
+        allowed_hosts: beside loopback and the addresses listened on; see `node/hosts.py` for what is understood.
     """
 
     run_dir: Path
@@ -49,7 +53,7 @@ class NodeSettings:
     response_mode: str = "mapped"
     progress_timeout_s: float = 60.0
     stuck_after_s: float = 15.0
-    allowed_hosts: frozenset[str] = LOOPBACK_HOSTS
+    allowed_hosts: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()
     json_logs: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -78,5 +82,18 @@ class NodeSettings:
 
     @property
     def access_rules(self) -> AccessRules:
-        """Who may connect."""
+        """Who may connect.
+
+        Raises:
+            ValueError: an allowed host is not understood.
+        """
         return AccessRules.for_address(self.host, allowed_hosts=self.allowed_hosts, tokens=self.tokens)
+
+    @property
+    def metrics_hosts(self) -> AllowedHosts:
+        """The hosts that the metrics port answers to.
+
+        Raises:
+            ValueError: an allowed host is not understood.
+        """
+        return hosts_for_address(self.metrics_host, self.allowed_hosts)
