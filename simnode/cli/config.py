@@ -10,6 +10,7 @@ The file has the options' names, without the dashes before them::
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping

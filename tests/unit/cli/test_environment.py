@@ -53,7 +53,8 @@ def test_every_option_has_its_variable_and_is_in_the_table_above():
     for option, parameter in PARAMETERS.items():
         assert parameter.envvar == variable_of(option)
         assert getattr(parameter, "show_envvar", False), option
-    assert {f"--{name}" for name in VALUES} | {"--store"} | OF_THE_COMMAND == set(PARAMETERS)
+    others = {"--store", "--allow-lost-segments"}
+    assert {f"--{name}" for name in VALUES} | others | OF_THE_COMMAND == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", list(VALUES))
@@ -81,6 +82,16 @@ def test_the_same_for_the_store_which_must_agree_with_a_directory(serve, tmp_pat
 
     assert serve("--config", "node.toml", "--data-dir=d", SIMNODE_STORE="disk")[0].store == "disk"
     assert serve("--data-dir=d", "--store=disk", SIMNODE_STORE="memory")[0].store == "disk"
+
+
+def test_a_flag_can_be_set_in_the_environment_and_unset_there_too(serve, tmp_path):
+    (tmp_path / "node.toml").write_text("allow-lost-segments = true\n")
+
+    assert serve()[0].allow_lost_segments is False
+    assert serve(SIMNODE_ALLOW_LOST_SEGMENTS="1")[0].allow_lost_segments is True
+    assert serve("--config", "node.toml")[0].allow_lost_segments is True
+    assert serve("--config", "node.toml", SIMNODE_ALLOW_LOST_SEGMENTS="0")[0].allow_lost_segments is False
+    assert serve("--allow-lost-segments", SIMNODE_ALLOW_LOST_SEGMENTS="0")[0].allow_lost_segments is True
 
 
 def test_the_file_and_the_form_of_the_answer_have_variables_too(serve, tmp_path):
