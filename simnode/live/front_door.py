@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 64
-"""Then handlers are heard."""
+"""After so many, handlers are heard: the loop is never blocked for long."""
 
 UNACKNOWLEDGED_SOCKETS = 64
-"""A handler is handed so many before it has taken one: far fewer than fit into the kernel's buffer between the two."""
+"""The most that a handler is handed without having acknowledged them: the kernel's buffer takes four times as many."""
 
 ACKNOWLEDGE_TIMEOUT_S = 2.0
 PLACING_TIMEOUT_S = 10.0
-"""A client waits so long for a handler: longer than one takes to start again."""
+"""How long a client waits for a handler at most. A handler that died is there again after one or two seconds."""
 
 CANNOT_TAKE_NOW = (errno.EAGAIN, errno.ETOOMANYREFS, errno.EPIPE, errno.ECONNRESET)
 """What handing over fails with when the buffers between the processes are full, or the handler is just gone."""
@@ -43,7 +43,8 @@ SOCKET_BUFFER_BYTES = 1024 * 1024
 
 NOTSENT_LOWAT_BYTES = 256 * 1024
 USER_TIMEOUT_PER_PROGRESS_TIMEOUT = 2
-"""The kernel gives up a peer that takes nothing long after the handler has ended it, and said why."""
+"""The kernel's deadline for a peer that takes nothing, over the handler's. Were they equal, chance would say whether
+the connection is counted as stalled or as lost."""
 
 
 def _unavailable(text: bytes) -> bytes:
@@ -92,16 +93,16 @@ class FrontDoor:
         self._settings = settings
         self._max_clients = settings.handlers * settings.connections_per_handler
         self._user_timeout_ms = int(1000 * USER_TIMEOUT_PER_PROGRESS_TIMEOUT * settings.progress_timeout_s)
-        #: those that have said what they have
+        #: connected handlers that have told their load
         self._handlers: set[_Handler] = set()
         self._listener: socket.socket | None = None
         self._door: socket.socket | None = None
         self._is_accepting = False
         self._is_draining = False
         self._number = 0
-        #: accepted, and no handler can take them now; the first comes first, the values mean nothing
+        #: accepted clients that no handler can take now, oldest first; a dict for its order alone
         self._waiting: dict[_Client, None] = {}
-        #: those that wait may be gone before they are placed
+        #: a client may be gone before it is placed
         self._peer_watch = PeerWatch()
         self._pulse = Pulse(slab, self._tick)
         self._refused = slab.counters("simnode_connections_refused_total")
@@ -138,7 +139,7 @@ class FrontDoor:
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept_clients)
 
     async def drain(self) -> None:
-        """Accepts no more. Who still waits for a handler is turned away."""
+        """Accepts no more clients, and turns away those that still wait for a handler."""
         self._is_draining = True
         self._pulse.stop()
         loop = asyncio.get_running_loop()
@@ -234,7 +235,7 @@ class FrontDoor:
 
     @property
     def _clients(self) -> int:
-        """Clients of the node, as far as is known here: a handler that is away has none until it says so."""
+        """Clients that wait and clients that handlers have. A handler that is away counts for none until it is back."""
         return len(self._waiting) + sum(handler.connections for handler in self._handlers)
 
     def _place(self, client: _Client) -> bool:
@@ -282,7 +283,7 @@ class FrontDoor:
             client.sock.close()
 
     def _turn_away_excess(self) -> None:
-        """A handler that comes back brings connections, so that there may be too many of those that waited for it."""
+        """Turns the newest away if there are too many: a handler that comes back brings connections of its own."""
         while self._waiting and self._clients > self._max_clients:
             self._turn_away(next(reversed(self._waiting)), "connection_limit", FULL)
 
@@ -291,8 +292,8 @@ class FrontDoor:
             self._wait_no_more(client)
         self._refused[(reason,)].inc()
         with contextlib.suppress(OSError):
-            # what it asked, unheard: the kernel resets a connection that is closed with bytes unread, and
-            # the reply may be lost with it
+            # the request, unheard: the kernel resets a connection that is closed with bytes unread, and the
+            # reply may be lost with it
             client.sock.recv(MAX_REQUEST_BYTES)
         with contextlib.suppress(OSError):
             client.sock.send(reply)
