@@ -1,47 +1,84 @@
 """The process that accepts. Enters: clients at the port. Leaves: their sockets, to handlers. Next: `handler.py`.
 
-It reads no byte of a connection: it chooses the handler with the fewest connections and passes the
-socket on. Beyond the node's connections it answers 503 without listening to the request.
+It judges no byte of a connection: it chooses the handler with the fewest connections and passes the
+socket on. A socket that no handler can take now waits here, in order. Beyond the node's connections,
+and after too long a wait, it answers 503 without listening to the request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 
 from simnode.live.handover import ACKNOWLEDGED, ENDED, HELLO, LOAD, PACKET, SOCKET
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
+from simnode.live.sockets.peer_watch import PeerWatch
+from simnode.live.sockets.upgrade import HANDSHAKE_FAILED, MAX_REQUEST_BYTES
 from simnode.metrics.slab import StatsSlab
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+ACCEPTED_AT_ONCE = 64
+"""After so many, handlers are heard: the loop is never blocked for long."""
+
+UNACKNOWLEDGED_SOCKETS = 64
+"""The most that a handler is handed without having acknowledged them: the kernel's buffer takes four times as many."""
+
 ACKNOWLEDGE_TIMEOUT_S = 2.0
+PLACING_TIMEOUT_S = 10.0
+"""How long a client waits for a handler at most. A handler that died is there again after one or two seconds."""
+
+CANNOT_TAKE_NOW = (errno.EAGAIN, errno.ETOOMANYREFS, errno.EPIPE, errno.ECONNRESET)
+"""What handing over fails with when the buffers between the processes are full, or the handler is just gone."""
+
 SOCKET_BUFFER_BYTES = 1024 * 1024
 """Kernel buffers of a client's socket, each way: enough for a fast peer, and little to hide backlog in."""
 
 NOTSENT_LOWAT_BYTES = 256 * 1024
-USER_TIMEOUT_MS = 60_000
+USER_TIMEOUT_PER_PROGRESS_TIMEOUT = 2
+"""The kernel's deadline for a peer that takes nothing, over the handler's. Were they equal, chance would say whether
+the connection is counted as stalled or as lost."""
 
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 37\r\n\r\n"
-    b"The node has all the clients it takes"
-)
+
+def _unavailable(text: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s"
+    ) % (len(text), text)
+
+
+FULL = _unavailable(b"The node has all the clients it takes")
+NOT_NOW = _unavailable(b"The node cannot take the connection now")
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """An accepted socket that no handler has acknowledged."""
+
+    sock: socket.socket
+    accepted_at: float
 
 
 @dataclass(slots=True, eq=False)
 class _Handler:
-    """A connected handler: its load, and the sockets it has not acknowledged with the time they were sent."""
+    """A connected handler.
+
+    Attributes:
+        connections: that it has, those that it has not acknowledged among them.
+        unacknowledged: what it was handed, by number, and when.
+    """
 
     sock: socket.socket
     slot: int = -1
     connections: int = 0
-    unacknowledged: dict[int, tuple[socket.socket, float]] = field(default_factory=dict)
+    unacknowledged: dict[int, tuple[_Client, float]] = field(default_factory=dict)
 
 
 class FrontDoor:
@@ -54,13 +91,19 @@ class FrontDoor:
 
     def __init__(self, settings: NodeSettings, slab: StatsSlab) -> None:
         self._settings = settings
+        self._max_clients = settings.handlers * settings.connections_per_handler
+        self._user_timeout_ms = int(1000 * USER_TIMEOUT_PER_PROGRESS_TIMEOUT * settings.progress_timeout_s)
+        #: connected handlers that have told their load
         self._handlers: set[_Handler] = set()
         self._listener: socket.socket | None = None
         self._door: socket.socket | None = None
         self._is_accepting = False
+        self._is_draining = False
         self._number = 0
-        #: accepted while no handler was there
-        self._homeless: list[socket.socket] = []
+        #: accepted clients that no handler can take now, oldest first; a dict for its order alone
+        self._waiting: dict[_Client, None] = {}
+        #: a client may be gone before it is placed
+        self._peer_watch = PeerWatch()
         self._pulse = Pulse(slab, self._tick)
         self._refused = slab.counters("simnode_connections_refused_total")
 
@@ -82,7 +125,9 @@ class FrontDoor:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         self._listener.bind((self._settings.host, self._settings.port))
-        self._listener.listen(BACKLOG)
+        # a burst as large as the cap is not dropped by the kernel, as far as it may hold so many
+        self._listener.listen(max(BACKLOG, self._max_clients))
+        self._peer_watch.start()
         self._accept_on_readable()
         self._pulse.start()
         port: int = self._listener.getsockname()[1]
@@ -94,15 +139,17 @@ class FrontDoor:
         asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept_clients)
 
     async def drain(self) -> None:
-        """Accepts no more."""
+        """Accepts no more clients, and turns away those that still wait for a handler."""
+        self._is_draining = True
         self._pulse.stop()
         loop = asyncio.get_running_loop()
         for sock in (self._listener, self._door):
             if sock is not None:
                 loop.remove_reader(sock.fileno())
                 sock.close()
-        for sock in self._homeless:
-            sock.close()
+        for client in list(self._waiting):
+            self._turn_away(client, "no_handler", NOT_NOW)
+        self._peer_watch.close()
         self._settings.socket_path("front_door").unlink(missing_ok=True)
 
     # ---- handlers ----------------------------------------------------------------------------
@@ -120,7 +167,7 @@ class FrontDoor:
             try:
                 data = handler.sock.recv(PACKET.size)
             except BlockingIOError:
-                return
+                break
             except ConnectionResetError:
                 data = b""
             if not data:
@@ -132,31 +179,34 @@ class FrontDoor:
             elif kind == LOAD:
                 handler.connections = number
                 self._handlers.add(handler)
-                self._place_homeless()
+                self._turn_away_excess()
             elif kind == ACKNOWLEDGED:
-                sock, _ = handler.unacknowledged.pop(number)
-                sock.close()
+                client, _ = handler.unacknowledged.pop(number)
+                client.sock.close()
             elif kind == ENDED:
-                handler.connections -= 1
+                handler.connections -= number
+        self._place_waiting()
 
     def _lose(self, handler: _Handler) -> None:
-        """A handler is gone; the sockets it had not taken go to another."""
+        """A handler is gone; the sockets it had not taken go to another, before those that came later."""
         asyncio.get_running_loop().remove_reader(handler.sock.fileno())
         handler.sock.close()
         self._handlers.discard(handler)
-        for sock, _ in handler.unacknowledged.values():
-            self._place(sock)
-
-    def _place_homeless(self) -> None:
-        homeless, self._homeless = self._homeless, []
-        for sock in homeless:
-            self._place(sock)
+        if self._is_draining:
+            for client, _ in handler.unacknowledged.values():
+                self._turn_away(client, "no_handler", NOT_NOW)
+            return
+        later, self._waiting = self._waiting, {}
+        for client, _ in handler.unacknowledged.values():
+            self._wait(client)
+        self._waiting |= later
+        self._place_waiting()
 
     # ---- clients -----------------------------------------------------------------------------
 
     def _accept_clients(self) -> None:
         assert self._listener is not None
-        for _ in range(BACKLOG):
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, _ = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -173,30 +223,84 @@ class FrontDoor:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._user_timeout_ms)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
-            self._place(sock)
+            self._admit(_Client(sock, self._pulse.now()))
 
-    def _place(self, sock: socket.socket) -> None:
+    def _admit(self, client: _Client) -> None:
+        if self._clients >= self._max_clients:
+            self._turn_away(client, "connection_limit", FULL)
+        elif self._waiting or not self._place(client):
+            self._wait(client)
+
+    @property
+    def _clients(self) -> int:
+        """Clients that wait and clients that handlers have. A handler that is away counts for none until it is back."""
+        return len(self._waiting) + sum(handler.connections for handler in self._handlers)
+
+    def _place(self, client: _Client) -> bool:
+        """Hands a socket to the handler with the fewest connections of those that can take one now, if one can."""
         cap = self._settings.connections_per_handler
         for handler in sorted(self._handlers, key=lambda handler: (handler.connections, handler.slot)):
             if handler.connections >= cap:
                 break
+            if len(handler.unacknowledged) >= UNACKNOWLEDGED_SOCKETS:
+                continue
             self._number = (self._number + 1) & 0xFFFFFFFF
             try:
-                socket.send_fds(handler.sock, [PACKET.pack(SOCKET, self._number)], [sock.fileno()])
-            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-                continue  # stuck, or just gone: another takes it
+                socket.send_fds(handler.sock, [PACKET.pack(SOCKET, self._number)], [client.sock.fileno()])
+            except OSError as error:
+                if error.errno not in CANNOT_TAKE_NOW:
+                    raise
+                continue
             handler.connections += 1
-            handler.unacknowledged[self._number] = (sock, self._pulse.now())
-            return
-        if not self._handlers:
-            self._homeless.append(sock)  # a handler is about to be there: at the start, or again
-            return
-        self._refused[("connection_limit",)].inc()
+            handler.unacknowledged[self._number] = (client, self._pulse.now())
+            return True
+        return False
+
+    def _wait(self, client: _Client) -> None:
+        self._waiting[client] = None
+        self._peer_watch.add(client.sock.fileno(), partial(self._client_gone, client))
+
+    def _wait_no_more(self, client: _Client) -> None:
+        del self._waiting[client]
+        self._peer_watch.remove(client.sock.fileno())
+
+    def _place_waiting(self) -> None:
+        while self._waiting:
+            client = next(iter(self._waiting))
+            if self._pulse.now() - client.accepted_at > PLACING_TIMEOUT_S:
+                self._turn_away(client, "no_handler", NOT_NOW)
+            elif self._place(client):
+                self._wait_no_more(client)
+            else:
+                return
+
+    def _client_gone(self, client: _Client) -> None:
+        if client in self._waiting:  # else it was placed meanwhile, and its handler hears of it
+            self._wait_no_more(client)
+            self._refused[(HANDSHAKE_FAILED,)].inc()
+            client.sock.close()
+
+    def _turn_away_excess(self) -> None:
+        """Turns the newest away if there are too many: a handler that comes back brings connections of its own."""
+        while self._waiting and self._clients > self._max_clients:
+            self._turn_away(next(reversed(self._waiting)), "connection_limit", FULL)
+
+    def _turn_away(self, client: _Client, reason: str, reply: bytes) -> None:
+        if client in self._waiting:
+            self._wait_no_more(client)
+        self._refused[(reason,)].inc()
         with contextlib.suppress(OSError):
-            sock.send(FULL)
-        sock.close()
+            # the request, unheard: the kernel resets a connection that is closed with bytes unread, and the
+            # reply may be lost with it
+            client.sock.recv(MAX_REQUEST_BYTES)
+        with contextlib.suppress(OSError):
+            client.sock.send(reply)
+            client.sock.shutdown(socket.SHUT_WR)  # a stuck handler may hold a copy, so that closing ends nothing
+        client.sock.close()
+
+    # ---- time --------------------------------------------------------------------------------
 
     def _tick(self, now_s: float) -> None:
         """Places anew what a handler has not taken within `ACKNOWLEDGE_TIMEOUT_S`: it is stuck."""
@@ -209,3 +313,7 @@ class FrontDoor:
             ):
                 logger.warning("handler %d takes no sockets", handler.slot)
                 self._lose(handler)
+        self._place_waiting()
+        for client in list(self._waiting):
+            if now_s - client.accepted_at > PLACING_TIMEOUT_S:
+                self._turn_away(client, "no_handler", NOT_NOW)

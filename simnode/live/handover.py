@@ -6,7 +6,10 @@ socket in its queue costs that client nothing.
 
 Messages, each one packet. Front door to handler: `S` + u32 number, with the descriptor. Handler to
 front door: `H` + u32 slot, then `L` + u32 sockets it has already, both once; `A` + u32 number, this
-one is taken; `E` + u32 number (of none), one ended.
+one is taken; `E` + u32, so many ended.
+
+The kernel's buffer between the two holds a few hundred packets. A side that finds it full waits
+until there is room again, and forgets nothing.
 """
 
 from __future__ import annotations
@@ -46,6 +49,12 @@ class HandoverClient:
         self._task: asyncio.Task[None] | None = None
         #: sockets that are here
         self._taken = 0
+        #: sockets that ended and that the front door has not been told of
+        self._untold_ends = 0
+        #: a socket that has come, and its number: nobody has been told that it is here
+        self._arrived: tuple[socket.socket, int] | None = None
+        #: whether the front door has to read before it can be told anything
+        self._is_full = False
 
     def start(self) -> None:
         """Begins to connect, in the background."""
@@ -61,10 +70,11 @@ class HandoverClient:
     def socket_ended(self) -> None:
         """A socket that was handed over is closed: there is room for another."""
         self._taken -= 1
-        if self._sock is not None and not self._send(ENDED, 0):
-            # full, or gone: a new connection begins with how many sockets are here
-            self._disconnect()
-            self.start()
+        if self._sock is not None:  # else a new connection begins with how many sockets are here
+            self._untold_ends += 1
+            self._tell()
+
+    # ---- inside ------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,14 +92,12 @@ class HandoverClient:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._sock = sock
-            self._send(HELLO, self._slot)
-            self._send(LOAD, self._taken)
-            loop.add_reader(sock.fileno(), self._on_readable)
+            if self._send(HELLO, self._slot) and self._send(LOAD, self._taken):
+                loop.add_reader(sock.fileno(), self._on_readable)
             return
 
     def _on_readable(self) -> None:
-        assert self._sock is not None
-        while self._sock is not None:
+        while self._sock is not None and self._arrived is None:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._sock, PACKET.size, 1)
             except BlockingIOError:
@@ -97,34 +105,68 @@ class HandoverClient:
             except OSError:
                 data, descriptors = b"", []
             if not data:
-                self._disconnect()
-                self.start()
+                self._connect_again()
                 return
             _, number = PACKET.unpack(data)
             if not descriptors:
                 logger.error("out of file descriptors: a client has to wait")
                 self._starved()
                 continue  # it is placed anew when it was not acknowledged for long enough
-            sock = socket.socket(fileno=descriptors[0])
-            if not self._send(ACKNOWLEDGED, number):
-                # nobody heard that it is here: a front door that took this process for stuck has
-                # placed it elsewhere, and two readers would each get half of its bytes
-                sock.close()
-                continue
-            self._taken += 1
-            self._adopt(sock)
+            self._arrived = (socket.socket(fileno=descriptors[0]), number)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tells the front door all that it does not know, or as much as there is room for."""
+        if self._untold_ends and self._send(ENDED, self._untold_ends):
+            self._untold_ends = 0
+        if self._arrived is not None:
+            sock, number = self._arrived
+            # adopted only when the front door will hear of it: one that took this process for stuck has
+            # placed the socket elsewhere, and two readers would each get half of its bytes
+            if self._send(ACKNOWLEDGED, number):
+                self._arrived = None
+                self._taken += 1
+                self._adopt(sock)
 
     def _send(self, kind: bytes, number: int) -> bool:
-        """Whether the front door will hear it: it may be gone, or stopped with its socket full."""
-        assert self._sock is not None
+        """Whether the front door will hear it. If it is gone, another connection is made."""
+        if self._sock is None or self._is_full:
+            return False
         try:
             self._sock.send(PACKET.pack(kind, number))
-        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        except BlockingIOError:
+            self._is_full = True
+            loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+            loop.remove_reader(fd)  # what came could not be acknowledged
+            loop.add_writer(fd, self._on_writable)
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            self._connect_again()
             return False
         return True
 
+    def _on_writable(self) -> None:
+        assert self._sock is not None
+        loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+        self._is_full = False
+        loop.remove_writer(fd)
+        loop.add_reader(fd, self._on_readable)
+        self._tell()
+
+    def _connect_again(self) -> None:
+        self._disconnect()
+        self.start()
+
     def _disconnect(self) -> None:
+        """The front door places what it has no word of elsewhere, and is told the number of sockets next time."""
         if self._sock is not None:
-            asyncio.get_running_loop().remove_reader(self._sock.fileno())
+            loop, fd = asyncio.get_running_loop(), self._sock.fileno()
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
             self._sock.close()
             self._sock = None
+        if self._arrived is not None:
+            self._arrived[0].close()
+            self._arrived = None
+        self._untold_ends = 0
+        self._is_full = False

@@ -40,7 +40,7 @@ REFUSAL_REASON = Label(
     "reason",
     (
         "connection_limit",  # the node's cap
-        "no_handler",  # no handler could be given the socket
+        "no_handler",  # below the cap, but no handler took the socket in time
         "unknown_path",  # 404
         "not_an_upgrade",  # 426
         "bad_parameter",  # 400: encoding, streaming, authorization scheme

@@ -17,6 +17,7 @@ from websockets.http11 import Response
 from websockets.uri import parse_uri
 
 from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.peer_watch import PeerWatch
 from simnode.live.sockets.websocket import (
     CLOSE_TIMEOUT_S,
     HANDSHAKE_TIMEOUT_S,
@@ -96,6 +97,8 @@ class Peer:
         self.now = 1000.0
         self.application = Recorder()
         self.has_ended = asyncio.Event()
+        self.peer_watch = PeerWatch()
+        self.peer_watch.start()
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
@@ -105,6 +108,7 @@ class Peer:
         self.websocket = WebSocket(
             ours,
             scratch=memoryview(bytearray(SCRATCH_BYTES)),
+            peer_watch=self.peer_watch,
             application=lambda websocket: self.application,
             rules=AccessRules(),
             max_message_bytes=MAX_MESSAGE_BYTES,
@@ -166,6 +170,7 @@ async def peer() -> AsyncIterator[Peer]:
     peer = Peer()
     yield peer
     peer.websocket.abort("drained")
+    peer.peer_watch.close()
     peer.sock.close()
     await turns()
     assert not failures, "an exception in a callback of the event loop"
@@ -210,6 +215,17 @@ async def test_peer_that_takes_nothing_of_what_is_due_is_ended(peer: Peer) -> No
     await peer.pass_time(2)
     assert await peer.end() == "stalled"
     assert peer.application.tokens == ["token"], "whatever it held is given back"
+
+
+async def test_peer_that_takes_nothing_is_ended_although_more_comes_due_all_the_time(peer: Peer) -> None:
+    """What the kernel takes for it, pings among it, is no sign of life of its own."""
+    await peer.open()
+    for _ in range(int(PROGRESS_TIMEOUT_S) // 10 + 2):
+        peer.application.due.append(OutgoingMessage(Rope([b"notification"])))
+        peer.websocket.send_soon()
+        await turns()
+        await peer.pass_time(10)
+    assert await peer.end() == "stalled"
 
 
 async def test_slow_peer_is_kept_as_long_as_it_takes_something(peer: Peer) -> None:

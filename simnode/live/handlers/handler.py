@@ -21,6 +21,7 @@ from simnode.live.heap import Heap
 from simnode.live.link import UNKNOWN_CALL, Link, LinkRefusal
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
+from simnode.live.sockets.peer_watch import PeerWatch
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.metrics.slab import StatsSlab
 from simnode.node.diagnostics import NodeView
@@ -67,6 +68,7 @@ class ConnectionHandler:
         self._started_at = self._pulse.now()
         self._rules = settings.access_rules
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._peer_watch = PeerWatch()
         #: sockets that are connected, upgraded or not
         self._websockets: set[WebSocket] = set()
         #: clients whose upgrade is done
@@ -80,6 +82,7 @@ class ConnectionHandler:
         """Connects to the services, and then asks the front door for sockets."""
         await self._backend.start()
         self._pulse.start()
+        self._peer_watch.start()
         self._front_door.start()
 
     async def drain(self) -> None:
@@ -93,6 +96,7 @@ class ConnectionHandler:
                 await asyncio.wait_for(self._all_ended.wait(), DRAIN_TIMEOUT_S)
         for websocket in list(self._websockets):
             websocket.abort("drained")
+        self._peer_watch.close()
         self._pulse.stop()
         await self._reports.close()
         await self._backend.close()
@@ -106,6 +110,7 @@ class ConnectionHandler:
         websocket = WebSocket(
             sock,
             scratch=self._scratch,
+            peer_watch=self._peer_watch,
             application=self._make_session,
             rules=self._rules,
             max_message_bytes=self._settings.limits.max_message_bytes,

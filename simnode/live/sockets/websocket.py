@@ -23,6 +23,7 @@ from websockets.server import ServerProtocol
 
 from simnode.live.sockets.frames import FrameReader
 from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.peer_watch import PeerWatch
 from simnode.live.sockets.read_buffer import ReadBuffer
 from simnode.live.sockets.upgrade import HANDSHAKE_FAILED, MAX_REQUEST_BYTES, answer
 from simnode.live.sockets.writer import FrameWriter, Sent
@@ -86,6 +87,7 @@ class WebSocket:
     Args:
         sock: accepted, non-blocking; owned from now on.
         scratch: the process's read buffer, `SCRATCH_BYTES` long.
+        peer_watch: the process's.
         application: is made for this socket.
         rules: who may connect.
         max_message_bytes: above it the connection closes with 1009.
@@ -98,6 +100,7 @@ class WebSocket:
         sock: socket.socket,
         *,
         scratch: memoryview,
+        peer_watch: PeerWatch,
         application: Callable[[WebSocket], Application],
         rules: AccessRules,
         max_message_bytes: int,
@@ -108,6 +111,7 @@ class WebSocket:
         self._fd = sock.fileno()
         self._peer_address = _host_of(sock)
         self._buffer = ReadBuffer(scratch)
+        self._peer_watch = peer_watch
         self._rules = rules
         self._now = now
         self._ended = ended
@@ -121,6 +125,7 @@ class WebSocket:
         self._is_open = False
         self._is_lost = False
         self._is_reading = False
+        self._peer_is_gone = False
         #: what comes due now goes out when what was read is taken
         self._is_taking = False
         self._waits_for_socket = False
@@ -136,7 +141,8 @@ class WebSocket:
         self._next_ping_at = now() + PING_INTERVAL_S
         #: when the peer last took bytes that were due to it
         self.progress_at = now()
-        self._progress_mark = (0, 0)
+        #: bytes that the peer's kernel had acknowledged then
+        self._acknowledged_bytes = 0
         #: bytes read, over the connection's life
         self.received_bytes = 0
 
@@ -144,6 +150,7 @@ class WebSocket:
 
     def start(self) -> None:
         """Begins to read."""
+        self._peer_watch.add(self._fd, self._on_peer_gone)
         self._resume_reading()
 
     def send_soon(self) -> None:
@@ -231,11 +238,13 @@ class WebSocket:
             return
         self._buffer.shrink()
         in_kernel = self._bytes_in_kernel()
-        mark = (self._writer.sent_bytes, in_kernel)
-        if mark != self._progress_mark or not (in_kernel or self._writer.unsent_bytes):
-            if self._ends_after_sending and mark != self._progress_mark:
+        # not what the kernel took: it takes pings and notifications for a dead peer as well
+        acknowledged = self._writer.sent_bytes - in_kernel
+        has_taken = acknowledged > self._acknowledged_bytes
+        self._acknowledged_bytes = acknowledged
+        if has_taken or not (in_kernel or self._writer.unsent_bytes):
+            if self._ends_after_sending and has_taken:
                 self.deadline = now + CLOSE_TIMEOUT_S
-            self._progress_mark = mark
             self.progress_at = now
         elif now - self.progress_at >= progress_timeout_s:
             self.abort("stalled")
@@ -295,7 +304,9 @@ class WebSocket:
             room = room[:PIPELINED_READ_BYTES]
         try:
             nbytes = self._sock.recv_into(room)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
+            if self._peer_is_gone:  # an answer took its error, and nothing is left to read
+                self._lose()
             return
         except OSError:
             self._lose()
@@ -303,10 +314,23 @@ class WebSocket:
         if nbytes == 0:
             self._lose()
             return
+        # this call may have been the only one for a reset behind what was read: `PeerWatch` tells of it
         self.received_bytes += nbytes
         self._take(view, kept + nbytes)
         if self._send_is_scheduled and not self._waits_for_socket:
             self._send()  # here, because another turn of the loop costs as much as sending
+
+    def _on_peer_gone(self) -> None:
+        """Takes what the peer sent before it was gone, unless that has to wait for something, and ends."""
+        if self._is_lost:
+            return
+        self._peer_is_gone = True
+        self._pause_reading()
+        if self._pauses:
+            self._lose()
+            return
+        self._on_readable()
+        self._loop.call_soon(self._on_peer_gone)  # others go first; in the end there is an error to read
 
     def _take(self, view: memoryview, stop: int) -> None:
         start = 0
@@ -362,7 +386,7 @@ class WebSocket:
         self.send_soon()
 
     def _resume_reading(self) -> None:
-        if not self._is_reading and not self._is_lost:
+        if not (self._is_reading or self._is_lost or self._peer_is_gone):
             self._is_reading = True
             self._loop.add_reader(self._fd, self._on_readable)
 
@@ -465,6 +489,7 @@ class WebSocket:
         if self._is_lost:
             return
         self._is_lost = True
+        self._peer_watch.remove(self._fd)
         self._pause_reading()
         if self._waits_for_socket:
             self._waits_for_socket = False
