@@ -206,6 +206,10 @@ class Requests:
             raise Refusal(OperationError(cause=f"the store cannot be read: {failure}")) from failure
         if stored is None:
             return Answer(NotFound(instance_id=request.key), "not_found")
+        if self._client.subscriptions:
+            subscription = self._client.subscriptions.get(request.key)
+            if subscription is not None:
+                subscription.seen = stored.version
         contract = None
         if request.return_contract_code:
             contract = ContractContainer(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from simnode.live.handlers.backend import Backend
 from simnode.live.handlers.notices import Notice
-from simnode.live.link import Link
+from simnode.live.link import Link, LinkError
 from simnode.live.payloads import Payload
 
 
@@ -20,11 +20,18 @@ class Subscription:
         takes_deltas: whether it gave a summary.
         version: of the row it was told last; None until the store has agreed to the subscription.
         newest: version that others were told of while the store was asked.
+        seen: version that a GET showed the client last. A row is there before the notice of it comes, so
+            this may be ahead of `version`: a delta that leads to it would then be applied twice.
     """
 
     takes_deltas: bool
     version: int | None = None
     newest: int = 0
+    seen: int = 0
+
+    def is_followed_by(self, version: int) -> bool:
+        """Whether the client has the state that a delta to this version changes."""
+        return self.version is not None and version == self.version + 1 and version > self.seen
 
 
 class Subscriber(Protocol):
@@ -91,12 +98,22 @@ class Subscribers:
         notice.release()
 
     def introduce(self, store: Link) -> None:
-        """A store that has just started learns who is here, and everybody the current state, if it is news."""
-        if not self._by_contract:
-            return
-        store.cast("resubscribe", [[contract, len(who)] for contract, who in self._by_contract.items()])
-        for contract in list(self._by_contract):
-            asyncio.get_running_loop().call_soon(self.tell, contract)
+        """A store that has just started learns who is here, and everybody the current state, if it is news.
+
+        Not before the store has answered: what it commits until then it tells others only.
+        """
+        if self._by_contract:
+            counts = [[contract, self._count_agreed(contract, who)] for contract, who in self._by_contract.items()]
+            store.ask("resubscribe", [[entry for entry in counts if entry[1]]], self._introduced)
+
+    def _introduced(self, result: Any, error: LinkError | None) -> None:
+        if error is None:  # else that store is gone, too, and the next one is told
+            for contract in list(self._by_contract):
+                asyncio.get_running_loop().call_soon(self.tell, contract)
+
+    def _count_agreed(self, contract: bytes, who: set[Subscriber]) -> int:
+        # those whom the store before it had not answered yet are about to be refused
+        return sum(subscriber.subscriptions[contract].version is not None for subscriber in who)
 
     def _drop(self, subscriber: Subscriber, contract: bytes) -> None:
         who = self._by_contract.get(contract)

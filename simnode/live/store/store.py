@@ -4,7 +4,7 @@ It holds the links to the handlers and to the reassembly service, and counts who
 
 Link methods of handlers: `hello(slot)`, `put(instance, code_hash, params, code, state, subscribe)`,
 `update(instance, code_hash, keeps_current, parts)`, `subscribe(instance)`, `unsubscribe([instance])`
-cast, `resubscribe([[instance, count]])` cast, `register_delegate(key, code_hash)`,
+cast, `resubscribe([[instance, count]])`, `register_delegate(key, code_hash)`,
 `unregister_delegate(key)`, `subscriptions()`. Handlers get `changed(instance, version, delta)`. The
 reassembly service asks `holds(names)`, and `heard()`, which says that all is told that there was.
 """
