@@ -45,7 +45,8 @@ def connect(
         token: sent as `Authorization: Bearer`, so that it appears in no log of URLs.
         timeout_s: for requests that name none: seconds without progress.
         reconnect: whether to make a lost connection anew, and how. What was subscribed to is
-            subscribed to again, and each such contract gets a `Notification` without content.
+            subscribed to again, and each such contract gets a `Notification` without content, or one with
+            a whole `State` and `gap` set; deltas are handed out again only after a whole State.
             Requests under way fail with `ConnectionLost` and are never sent again by themselves.
         on_event: called in the event loop for each `ConnectionEvent`: `Lost`, `Retrying`,
             `Restored`, `SubscriptionLost`, `GaveUp`.

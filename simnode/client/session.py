@@ -26,8 +26,9 @@ from simnode.client.exceptions import (
 )
 from simnode.client.inbox import Inbox
 from simnode.client.pending import PendingRequest
-from simnode.client.replies import INBOX, Awaited, Replies, Reply
+from simnode.client.replies import INBOX, Awaited, OnReply, Replies, Reply
 from simnode.client.streams import ResponseStream
+from simnode.client.subscriptions import Subscriptions
 from simnode.client.waiting import Change
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec.base import Codec
@@ -59,16 +60,26 @@ class Session:
         codec: the connection's encoding.
         limits: what the connection may use.
         inbox: where notifications and the answers to `post` go.
+        subscriptions: told of what the node confirms.
         change: notified whenever somebody may find something new.
     """
 
-    def __init__(self, websocket: WebSocket, *, codec: Codec, limits: Limits, inbox: Inbox, change: Change) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        *,
+        codec: Codec,
+        limits: Limits,
+        inbox: Inbox,
+        subscriptions: Subscriptions,
+        change: Change,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._websocket = websocket
         self._core = ClientConnection(codec=codec, limits=limits)
         self._inbox = inbox
         self._change = change
-        self._replies = Replies(self._core, inbox, on_demand=change.notify)
+        self._replies = Replies(self._core, inbox, subscriptions, on_demand=change.notify)
         self._outgoing: set[_Sending] = set()
         #: coroutines that wait for an answer
         self._waiting = 0
@@ -87,8 +98,21 @@ class Session:
         """Bytes of requests that the socket has not taken yet."""
         return self._core.outbox.due_bytes
 
-    async def request(self, request: ClientRequest, *, timeout_s: float, wants_stream: bool = False) -> Reply:
+    async def request(
+        self,
+        request: ClientRequest,
+        *,
+        timeout_s: float,
+        wants_stream: bool = False,
+        on_reply: OnReply | None = None,
+    ) -> Reply:
         """Asks and waits for the answer. Any number of requests may be under way.
+
+        Args:
+            request: any that gets an answer.
+            timeout_s: seconds without progress.
+            wants_stream: whether an announced answer is to be returned as a stream.
+            on_reply: as of `Awaited`.
 
         Raises:
             RequestFailed: the node said no.
@@ -98,7 +122,7 @@ class Session:
         """
         expectation = expectation_of(request)
         assert expectation is not None, "this request gets no answer; post() it"
-        awaited = Awaited(self._loop.create_future(), wants_stream)
+        awaited = Awaited(self._loop.create_future(), wants_stream, on_reply)
         pending = self._queue(request, expectation, awaited, timeout_s).request
         assert pending is not None
         self._waiting += 1
