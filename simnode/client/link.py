@@ -14,6 +14,7 @@ from collections.abc import Callable
 from itertools import count
 from random import Random
 
+from simnode.client.client_limits import CLIENT_LIMITS
 from simnode.client.dialing import Address, dial
 from simnode.client.exceptions import (
     ClientClosed,
@@ -42,7 +43,6 @@ from simnode.client.waiting import Change
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import codec_for
 from simnode.protocol.keys import encode_base58
-from simnode.protocol.limits import Limits
 from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.requests import Get, Subscribe
 from simnode.protocol.messages.responses import GetResponse, HostResult, PutResponse, SubscribeResponse
@@ -161,12 +161,10 @@ class Link:
 
     async def _dial(self) -> Session:
         websocket = await dial(self.address, self.token)
-        limits = Limits(max_message_bytes=self.address.max_message_bytes)
-        codec = codec_for(self.address.encoding)
         return Session(
             websocket,
-            codec=codec,
-            limits=limits,
+            codec=codec_for(self.address.encoding),
+            limits=CLIENT_LIMITS,
             inbox=self._inbox,
             subscriptions=self._subscriptions,
             change=self._change,

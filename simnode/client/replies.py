@@ -94,6 +94,12 @@ class Replies:
         """Whether a chunked answer is arriving of which nobody knows yet whose it is."""
         return len(self._core.reassembly) > len(self._bound)
 
+    @property
+    def longest_timeout_s(self) -> float:
+        """How long somebody is ready to wait for the next piece of an answer that is arriving, or not yet."""
+        bound = (request.timeout_s for request in self._bound.values() if not request.is_abandoned)
+        return max((self.pending.longest_timeout_s, *bound))
+
     def take_events(self, now: float) -> None:
         """Handles everything that the core has to tell."""
         while (event := self._core.next_event()) is not None:
