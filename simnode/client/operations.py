@@ -44,8 +44,8 @@ class ContractOperations:
     ) -> ContractKey:
         """Stores a contract and returns its key.
 
-        `state` may be a `memoryview` or `mmap` of 50 MiB: it is read where it lies, and at most one chunk
-        of 256 KiB is copied at a time, to be masked and sent. It must not change before the call returns.
+        `state` may be a `memoryview` or `mmap` of 50 MiB: it is read where it lies, and copied a chunk of
+        256 KiB at a time, to be masked and sent. It must not change before the call returns.
 
         Args:
             code: the contract's WebAssembly.
