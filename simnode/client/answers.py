@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, get_args
 
+from simnode.protocol.blob import Blob
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages import error_kinds as errors
 from simnode.protocol.messages import requests, responses
+from simnode.protocol.messages.contracts import ContractKey
 from simnode.protocol.messages.error_kinds import ErrorKind
 from simnode.protocol.messages.requests import ClientRequest
 from simnode.protocol.messages.responses import HostResult
@@ -27,11 +29,13 @@ class Expectation:
         kind: the request's class.
         subject: the instance id or delegate key that its answer will name; None for node queries.
         subscribes: whether it asks for a subscription, alone or beside something else.
+        summary: that a SUBSCRIBE gave.
     """
 
     kind: type[ClientRequest]
     subject: bytes | None
     subscribes: bool = False
+    summary: Blob | None = None
 
     def __str__(self) -> str:
         return self.kind.__name__ + (f" of {encode_base58(self.subject)}" if self.subject is not None else "")
@@ -71,8 +75,8 @@ def expectation_of(request: ClientRequest) -> Expectation | None:
             return Expectation(kind=kind, subject=key.instance)
         case requests.Get(key=instance):
             return Expectation(kind=kind, subject=instance, subscribes=request.subscribe)
-        case requests.Subscribe(key=instance):
-            return Expectation(kind=kind, subject=instance, subscribes=True)
+        case requests.Subscribe(key=instance, summary=summary):
+            return Expectation(kind=kind, subject=instance, subscribes=True, summary=summary)
         case requests.RegisterDelegate(delegate=delegate):
             return Expectation(kind=kind, subject=delegate.key.key)
         case requests.UnregisterDelegate(key=delegate_key) | requests.ApplicationMessages(key=delegate_key):
@@ -103,6 +107,16 @@ def answer_in(result: HostResult) -> Answer | None:
             return Answer(kinds=_DELEGATE_OPS)
     kind = _QUERY_OF.get(type(result))
     return None if kind is None else Answer(kinds=(kind,))
+
+
+def subscription_in(result: HostResult) -> ContractKey | None:
+    """The contract to which `result` confirms a subscription, if the request it answers asked for one."""
+    match result:
+        case responses.SubscribeResponse(subscribed=False):
+            return None
+        case responses.SubscribeResponse(key=key) | responses.GetResponse(key=key) | responses.PutResponse(key=key):
+            return key  # the reference's flatbuffers have PutResponse for SubscribeResponse
+    return None
 
 
 def is_about_a_stream(error: ErrorKind) -> bool:

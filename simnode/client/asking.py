@@ -17,7 +17,7 @@ from simnode.protocol.messages.requests import ClientRequest
 HASHED_AT_ONCE_BYTES = MIB
 
 BytesLike = bytes | bytearray | memoryview | mmap.mmap | Blob
-"""A payload. It is not copied, so it must not change before the call returns."""
+"""A payload. It is read where it lies as it is sent, so it must not change before the call returns."""
 
 R = TypeVar("R", bound=Reply)
 S = TypeVar("S", bound=Reply)

@@ -95,6 +95,11 @@ class Client(ContractOperations):
                 if not note.is_current:
                     state = (await client.get(note.key)).state
 
+        A delta always changes the state that the notifications before it lead to. When versions may
+        be missing, after a loss of the connection or for lack of room, a notification without content
+        says so, and the next one of that contract has the whole State. (For a contract that is
+        subscribed to with a summary, the client gets that State itself once the contract has changed.)
+
         Those that wait to be taken may hold 64 MiB (`notification_buffer_bytes` of `connect`);
         beyond it the oldest lose their content, and say so (`Notification`).
 

@@ -15,7 +15,6 @@ from simnode.client.receiving import Receiver
 from simnode.client.reconnecting import Backoff, ConnectionEvent
 from simnode.client.waiting import Change
 from simnode.protocol.codec.base import Encoding
-from simnode.protocol.limits import MAX_MESSAGE_SIZE
 
 
 def connect(
@@ -38,6 +37,9 @@ def connect(
         async with simnode.connect("ws://127.0.0.1:7509") as client:
             ...
 
+    An answer may have 64 MiB, and 8 of them may be arriving in chunks at a time, as the protocol has it:
+    up to 512 MiB that the client's own requests have asked for. (`get_stream` holds a chunk instead.)
+
     Args:
         url: `ws://HOST:PORT/v1/contract/command`, or without the path.
         encoding: "native", "msgpack" or "flatbuffers".
@@ -45,7 +47,8 @@ def connect(
         token: sent as `Authorization: Bearer`, so that it appears in no log of URLs.
         timeout_s: for requests that name none: seconds without progress.
         reconnect: whether to make a lost connection anew, and how. What was subscribed to is
-            subscribed to again, and each such contract gets a `Notification` without content.
+            subscribed to again, and each such contract gets a `Notification` without content, or one with
+            a whole `State` and `gap` set; deltas are handed out again only after a whole State.
             Requests under way fail with `ConnectionLost` and are never sent again by themselves.
         on_event: called in the event loop for each `ConnectionEvent`: `Lost`, `Retrying`,
             `Restored`, `SubscriptionLost`, `GaveUp`.
@@ -62,7 +65,6 @@ def connect(
         streaming=streaming,
         tls=tls,
         open_timeout_s=open_timeout_s,
-        max_message_bytes=MAX_MESSAGE_SIZE,
     )
     connection_url(url, encoding=address.encoding, streaming=streaming)  # a wrong URL fails here, not later
     inbox, change = Inbox(notification_buffer_bytes), Change()

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 
 from simnode.client.addresses import connection_url, is_loopback
+from simnode.client.client_limits import CLIENT_LIMITS
 from simnode.client.exceptions import ConnectionFailed, HandshakeRefused
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.limits import CHUNK_SIZE
@@ -35,7 +36,6 @@ class Address:
         streaming: whether large responses may come in chunks.
         tls: for `wss://`; None: the system's certificates.
         open_timeout_s: for the TCP, TLS and WebSocket handshakes together.
-        max_message_bytes: the longest message to accept.
     """
 
     url: str
@@ -43,7 +43,6 @@ class Address:
     streaming: bool
     tls: ssl.SSLContext | None
     open_timeout_s: float
-    max_message_bytes: int
 
 
 async def dial(address: Address, token: str | None) -> ClientConnection:
@@ -68,7 +67,7 @@ async def dial(address: Address, token: str | None) -> ClientConnection:
             compression=None,
             open_timeout=address.open_timeout_s,
             ping_interval=None,
-            max_size=address.max_message_bytes,
+            max_size=CLIENT_LIMITS.max_message_bytes,
             max_queue=READ_QUEUE_FRAMES,
         )
     except InvalidStatus as refusal:

@@ -9,14 +9,18 @@ doing them twice is harmless. Requests made meanwhile wait for the connection.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from itertools import count
 from random import Random
 
+from simnode.client.client_limits import CLIENT_LIMITS
 from simnode.client.dialing import Address, dial
 from simnode.client.exceptions import (
     ClientClosed,
     ClientError,
     ConnectionFailed,
+    NodeUnavailable,
     ReplyBroken,
     RequestFailed,
     RequestTimeout,
@@ -34,13 +38,19 @@ from simnode.client.reconnecting import (
 )
 from simnode.client.replies import Reply
 from simnode.client.session import Session
+from simnode.client.subscriptions import Subscriptions
 from simnode.client.waiting import Change
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec import codec_for
-from simnode.protocol.limits import Limits
+from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.contracts import ContractKey
-from simnode.protocol.messages.requests import Subscribe
-from simnode.protocol.messages.responses import PutResponse, SubscribeResponse
+from simnode.protocol.messages.requests import Get, Subscribe
+from simnode.protocol.messages.responses import GetResponse, HostResult, PutResponse, SubscribeResponse
+
+logger = logging.getLogger("simnode.client")
+
+RETRIES = Backoff(max_s=5.0)
+"""How long to wait before asking again what a node that is there cannot answer just now."""
 
 CLOSE_TIMEOUT_S = 5.0
 """How long a node may take to answer our close frame."""
@@ -87,19 +97,21 @@ class Link:
     ) -> None:
         self.address = address
         self.token = token
-        #: contracts to subscribe to again, by instance id, with the summary given the first time
-        self.subscriptions: dict[bytes, Blob | None] = {}
         #: why there is no connection and never will be; None while there is hope
         self.error: ClientError | None = ClientClosed("the client is not open")
         self._backoff = backoff
         self._on_event = on_event
         self._inbox = inbox
+        self._subscriptions = Subscriptions(inbox)
         self._change = change
         self._timeout_s = timeout_s
         self._random = Random()
         self._session: Session | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_closing = False
+        #: whether the inbox may want a State
+        self._stale = asyncio.Event()
+        inbox.on_stale = self._stale.set
 
     @property
     def unsent_bytes(self) -> int:
@@ -149,9 +161,14 @@ class Link:
 
     async def _dial(self) -> Session:
         websocket = await dial(self.address, self.token)
-        limits = Limits(max_message_bytes=self.address.max_message_bytes)
-        codec = codec_for(self.address.encoding)
-        return Session(websocket, codec=codec, limits=limits, inbox=self._inbox, change=self._change)
+        return Session(
+            websocket,
+            codec=codec_for(self.address.encoding),
+            limits=CLIENT_LIMITS,
+            inbox=self._inbox,
+            subscriptions=self._subscriptions,
+            change=self._change,
+        )
 
     async def _keep(self, session: Session) -> None:
         error: ClientError = ClientClosed("the client was closed")
@@ -160,12 +177,18 @@ class Link:
                 self._session = session
                 self._change.notify()
                 async with asyncio.TaskGroup() as group:
-                    running = group.create_task(session.run())
-                    await self._resubscribe(session)
+                    beside = [
+                        group.create_task(self._resubscribe(session)),
+                        group.create_task(self._refetch(session)),
+                    ]
+                    ended = await session.run()
+                    for task in beside:
+                        task.cancel()
                 self._session = None
+                self._subscriptions.lost()
                 if self._is_closing:
                     return
-                session = await self._restore(running.result())
+                session = await self._restore(ended)
         except ClientError as final:
             error = final
             self._emit(GaveUp(error=final))
@@ -193,22 +216,50 @@ class Link:
         raise error
 
     async def _resubscribe(self, session: Session) -> None:
-        await asyncio.gather(
-            *(self._resubscribe_to(instance, summary, session) for instance, summary in self.subscriptions.items())
-        )
+        async with asyncio.TaskGroup() as group:
+            for instance, summary in self._subscriptions.to_renew():
+                group.create_task(self._resubscribe_to(instance, summary, session))
 
     async def _resubscribe_to(self, instance: bytes, summary: Blob | None, session: Session) -> None:
-        try:
-            reply = await session.request(Subscribe(key=instance, summary=summary), timeout_s=self._timeout_s)
-            key = subscribed_key(reply)
-        except (RequestFailed, ReplyBroken, RequestTimeout) as error:
-            self.subscriptions.pop(instance, None)
-            self._emit(SubscriptionLost(instance=instance, error=error))
-        except ClientError:
-            return  # the connection is gone again; the next one is another chance
-        else:
-            self._inbox.put_gap(key)
-            self._change.notify()
+        """Subscribes again; `Subscriptions` hears of the answer where it came, before the notifications behind it."""
+        request = Subscribe(key=instance, summary=summary)
+        for attempt in count(1):
+            try:
+                subscribed_key(await session.request(request, timeout_s=self._timeout_s))
+                return
+            except NodeUnavailable:
+                await asyncio.sleep(RETRIES.delay_s(attempt, self._random))  # the node's store is being restarted
+            except (RequestFailed, ReplyBroken, RequestTimeout) as error:
+                self._subscriptions.refused(instance)
+                self._emit(SubscriptionLost(instance=instance, error=error))
+                return
+            except ClientError:
+                return  # the connection is gone again; the next one is another chance
+
+    async def _refetch(self, session: Session) -> None:
+        """Asks for the State of contracts whose deltas had to be dropped, when the user is ready for it."""
+        failures = 0
+        while True:
+            instance = self._inbox.next_stale()
+            if instance is None:
+                self._stale.clear()
+                await self._stale.wait()
+                continue
+            try:
+                await session.request(Get(key=instance), timeout_s=self._timeout_s, on_reply=self._take_refetched)
+            except (RequestFailed, ReplyBroken, RequestTimeout) as error:
+                logger.warning("the state of contract %s cannot be had: %s", encode_base58(instance), error)
+                failures += 1
+                await asyncio.sleep(RETRIES.delay_s(failures, self._random))
+                self._inbox.not_refetched(instance)
+            except ClientError:
+                return
+            else:
+                failures = 0
+
+    def _take_refetched(self, reply: HostResult, nbytes: int) -> None:
+        if isinstance(reply, GetResponse):
+            self._inbox.put_refetched(reply.key, reply.state, nbytes)
 
     def _emit(self, event: ConnectionEvent) -> None:
         # not called directly: what the user's function raises is his, and must not end the link

@@ -44,8 +44,8 @@ class ContractOperations:
     ) -> ContractKey:
         """Stores a contract and returns its key.
 
-        No payload is copied: `state` may be a `memoryview` or `mmap` of 50 MiB. It must not change
-        before the call returns.
+        `state` may be a `memoryview` or `mmap` of 50 MiB: it is read where it lies, and copied a chunk of
+        256 KiB at a time, to be masked and sent. It must not change before the call returns.
 
         Args:
             code: the contract's WebAssembly.
@@ -67,8 +67,6 @@ class ContractOperations:
             blocking_subscribe=blocking_subscribe,
         )
         await self._asker.ask(request, PutResponse, timeout_s=timeout_s)
-        if subscribe:
-            self._link.subscriptions.setdefault(key.instance, None)
         return key
 
     async def get(
@@ -100,10 +98,7 @@ class ContractOperations:
             subscribe=subscribe,
             blocking_subscribe=blocking_subscribe,
         )
-        response = await self._asker.ask(request, GetResponse, timeout_s=timeout_s)
-        if subscribe:
-            self._link.subscriptions.setdefault(response.key.instance, None)
-        return response
+        return await self._asker.ask(request, GetResponse, timeout_s=timeout_s)
 
     @asynccontextmanager
     async def get_stream(self, contract: KeyLike, *, timeout_s: float | None = None) -> AsyncIterator[StateStream]:
@@ -161,6 +156,10 @@ class ContractOperations:
     ) -> ContractKey:
         """Asks for a notification of each update of a contract; see `notifications`.
 
+        The node takes a summary at its word: its first delta changes the state at the time of the
+        subscription. Where others write at the same time, `get(…, subscribe=True)` first and subscribe
+        with the summary of what it returned then: what changes in between comes as a whole State.
+
         Args:
             contract: its key, its 32-byte instance id, or that id in base58.
             summary: of the state at hand; with one, changes come as deltas where they were made as deltas.
@@ -169,14 +168,9 @@ class ContractOperations:
         Raises:
             NotFound: the node does not know the contract; else as for all requests.
         """
-        instance = instance_of(contract)
-        known = None if summary is None else blob_of(summary)
-        reply = await self._asker.ask(
-            Subscribe(key=instance, summary=known), (SubscribeResponse, PutResponse), timeout_s=timeout_s
-        )
-        key = subscribed_key(reply)
-        self._link.subscriptions[instance] = known
-        return key
+        request = Subscribe(key=instance_of(contract), summary=None if summary is None else blob_of(summary))
+        reply = await self._asker.ask(request, (SubscribeResponse, PutResponse), timeout_s=timeout_s)
+        return subscribed_key(reply)
 
     async def full_key(self, contract: KeyLike, *, timeout_s: float | None = None) -> ContractKey:
         """The key of a contract of which only the instance id may be known.

@@ -91,6 +91,11 @@ class PendingRequests:
         self._all[request.number] = request
         self._lines.setdefault(_lane(request), deque()).append(request)
 
+    @property
+    def longest_timeout_s(self) -> float:
+        """The longest `timeout_s` of those that somebody waits for; 0 when there is none."""
+        return max((request.timeout_s for request in self._all.values() if not request.is_abandoned), default=0.0)
+
     def match(self, result: HostResult, now: float) -> PendingRequest | None:
         """Finds the request that `result` answers and forgets it; None when it answers nobody.
 

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simnode.client.answers import is_about_the_token
+from simnode.client.answers import is_about_the_token, subscription_in
 from simnode.client.exceptions import ClientError, NotFound, ReplyBroken, request_failed
 from simnode.client.inbox import Inbox
 from simnode.client.pending import PendingRequest, PendingRequests
 from simnode.client.streams import ResponseStream
+from simnode.client.subscriptions import Subscriptions
 from simnode.protocol import events
 from simnode.protocol.blob import Blob
 from simnode.protocol.connection import ClientConnection
@@ -23,6 +24,7 @@ from simnode.protocol.messages.responses import GetResponseContent, HostResult, 
 from simnode.protocol.reassembly import HeapSink
 
 Reply = HostResult | ResponseStream
+OnReply = Callable[[HostResult, int], None]
 
 ABANDONED_STREAM_TIMEOUT_S = 60.0
 
@@ -31,10 +33,16 @@ logger = logging.getLogger("simnode.client")
 
 @dataclass(slots=True, eq=False)
 class Awaited:
-    """A destination: a coroutine that waits for the answer, and takes it as a stream if it says so."""
+    """A destination: a coroutine that waits for the answer, and takes it as a stream if it says so.
+
+    Attributes:
+        on_reply: called with a reply (no error) and the bytes of its message when it arrives: before
+            anything that came behind it is handled, which the coroutine, woken later, cannot ensure.
+    """
 
     future: asyncio.Future[Reply]
-    wants_stream: bool
+    wants_stream: bool = False
+    on_reply: OnReply | None = None
 
 
 INBOX = object()
@@ -47,15 +55,24 @@ class Replies:
     Args:
         core: its events are taken here.
         inbox: for notifications, and for answers whose destination it is.
+        subscriptions: told of what is confirmed.
         on_demand: called when somebody took a chunk of a stream, or begins to wait for one.
     """
 
-    def __init__(self, core: ClientConnection, inbox: Inbox, *, on_demand: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: ClientConnection,
+        inbox: Inbox,
+        subscriptions: Subscriptions,
+        *,
+        on_demand: Callable[[], None],
+    ) -> None:
         self.pending = PendingRequests(matches_by_kind=core.codec.replies_match_by_kind)
         #: whether the node said that it does not accept the token
         self.token_refused = False
         self._core = core
         self._inbox = inbox
+        self._subscriptions = subscriptions
         self._on_demand = on_demand
         #: streams that are handed out chunk by chunk, until their last chunk
         self._streams: dict[int, ResponseStream] = {}
@@ -76,6 +93,12 @@ class Replies:
     def has_unattributed_streams(self) -> bool:
         """Whether a chunked answer is arriving of which nobody knows yet whose it is."""
         return len(self._core.reassembly) > len(self._bound)
+
+    @property
+    def longest_timeout_s(self) -> float:
+        """How long somebody is ready to wait for the next piece of an answer that is arriving, or not yet."""
+        bound = (request.timeout_s for request in self._bound.values() if not request.is_abandoned)
+        return max((self.pending.longest_timeout_s, *bound))
 
     def take_events(self, now: float) -> None:
         """Handles everything that the core has to tell."""
@@ -126,8 +149,12 @@ class Replies:
         if request is None:
             logger.info("%s answers no request", type(result).__name__)
             self._inbox.put_unsolicited(result)
-        else:
-            self._deliver(request, result, len(message))
+            return
+        if request.expectation.subscribes:
+            key = subscription_in(result)
+            if key is not None:
+                self._subscriptions.confirmed(key, request.expectation.summary)
+        self._deliver(request, result, len(message))
 
     def _open_stream(self, header: StreamHeader, now: float) -> None:
         if not isinstance(header.content, GetResponseContent):
@@ -149,8 +176,10 @@ class Replies:
         if request is None:
             logger.info("stream %d answers no request", header.stream_id)
             stream.close()
-        else:
-            self._deliver(request, stream, 0)
+            return
+        if request.expectation.subscribes:  # only a GetResponse is announced with its key
+            self._subscriptions.confirmed(header.content.key, None)
+        self._deliver(request, stream, 0)
 
     def _fail_one(self, text: str, stream_id: int | None, now: float) -> None:
         """An answer came to nothing; whose is known only if it was announced."""
@@ -178,4 +207,6 @@ class Replies:
             case responses.NotFound(instance_id=instance):
                 future.set_exception(NotFound(instance))
             case _:
+                if request.destination.on_reply is not None and not isinstance(outcome, ResponseStream):
+                    request.destination.on_reply(outcome, nbytes)
                 future.set_result(outcome)

@@ -26,8 +26,9 @@ from simnode.client.exceptions import (
 )
 from simnode.client.inbox import Inbox
 from simnode.client.pending import PendingRequest
-from simnode.client.replies import INBOX, Awaited, Replies, Reply
+from simnode.client.replies import INBOX, Awaited, OnReply, Replies, Reply
 from simnode.client.streams import ResponseStream
+from simnode.client.subscriptions import Subscriptions
 from simnode.client.waiting import Change
 from simnode.protocol.blob import Blob
 from simnode.protocol.codec.base import Codec
@@ -59,16 +60,26 @@ class Session:
         codec: the connection's encoding.
         limits: what the connection may use.
         inbox: where notifications and the answers to `post` go.
+        subscriptions: told of what the node confirms.
         change: notified whenever somebody may find something new.
     """
 
-    def __init__(self, websocket: WebSocket, *, codec: Codec, limits: Limits, inbox: Inbox, change: Change) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        *,
+        codec: Codec,
+        limits: Limits,
+        inbox: Inbox,
+        subscriptions: Subscriptions,
+        change: Change,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._websocket = websocket
         self._core = ClientConnection(codec=codec, limits=limits)
         self._inbox = inbox
         self._change = change
-        self._replies = Replies(self._core, inbox, on_demand=change.notify)
+        self._replies = Replies(self._core, inbox, subscriptions, on_demand=change.notify)
         self._outgoing: set[_Sending] = set()
         #: coroutines that wait for an answer
         self._waiting = 0
@@ -78,6 +89,8 @@ class Session:
         self._took_at = self._loop.time()
         #: when it last brought a piece of a large answer of which nobody knows yet whose it is
         self._brought_at = self._took_at
+        #: when the reader last went on after it had stopped
+        self._read_on_at = self._took_at
         self._is_closing = False
         #: why the connection ended; None while it is up
         self.error: ClientError | None = None
@@ -87,8 +100,21 @@ class Session:
         """Bytes of requests that the socket has not taken yet."""
         return self._core.outbox.due_bytes
 
-    async def request(self, request: ClientRequest, *, timeout_s: float, wants_stream: bool = False) -> Reply:
+    async def request(
+        self,
+        request: ClientRequest,
+        *,
+        timeout_s: float,
+        wants_stream: bool = False,
+        on_reply: OnReply | None = None,
+    ) -> Reply:
         """Asks and waits for the answer. Any number of requests may be under way.
+
+        Args:
+            request: any that gets an answer.
+            timeout_s: seconds without progress.
+            wants_stream: whether an announced answer is to be returned as a stream.
+            on_reply: as of `Awaited`.
 
         Raises:
             RequestFailed: the node said no.
@@ -98,7 +124,7 @@ class Session:
         """
         expectation = expectation_of(request)
         assert expectation is not None, "this request gets no answer; post() it"
-        awaited = Awaited(self._loop.create_future(), wants_stream)
+        awaited = Awaited(self._loop.create_future(), wants_stream, on_reply)
         pending = self._queue(request, expectation, awaited, timeout_s).request
         assert pending is not None
         self._waiting += 1
@@ -232,10 +258,20 @@ class Session:
                 self._core.receive_message(message, now)
                 del message
                 self._take_events(now)
-                while self._is_backed_up():
-                    await self._change.wait()
+                if self._is_backed_up():
+                    await self._stand_still()
         except ConnectionClosed as closed:
             return self._reason_of(closed)
+
+    async def _stand_still(self) -> None:
+        """Reads nothing until somebody wants more; meanwhile no stream can be late."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        while self._is_backed_up():
+            await self._change.wait()
+        self._read_on_at = self._loop.time()
+        self._await_deadline()
 
     async def _read_message(self) -> Blob:
         whole: bytes | bytearray = b""
@@ -253,16 +289,26 @@ class Session:
         self._replies.take_events(now)
         if self._replies.has_unattributed_streams:
             self._brought_at = now
+        self._await_deadline()
+        self._change.notify()
+
+    def _await_deadline(self) -> None:
+        """Looks after the streams in time: one is late when the node is silent for longer than anybody waits."""
         deadline = self._core.next_deadline()
         if deadline is not None and self._reaper is None:
-            self._reaper = self._loop.call_at(deadline, self._handle_deadline)
-        self._change.notify()
+            ttl_s = self._core.limits.stream_ttl_s
+            due = max(deadline + self._patience_s(), self._read_on_at + ttl_s)
+            self._reaper = self._loop.call_at(due, self._handle_deadline)
 
     def _handle_deadline(self) -> None:
         self._reaper = None
         now = self._loop.time()
-        self._core.handle_deadline(now)
+        self._core.handle_deadline(now - self._patience_s())
         self._take_events(now)
+
+    def _patience_s(self) -> float:
+        """By how much the longest `timeout_s` of a request exceeds what streams are granted anyway."""
+        return max(0.0, self._replies.longest_timeout_s - self._core.limits.stream_ttl_s)
 
     def _is_backed_up(self) -> bool:
         if self._waiting or self._inbox.receivers or self._replies.is_awaited or self._is_closing:

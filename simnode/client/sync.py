@@ -1,4 +1,4 @@
-"""The client without asyncio. Enters: calls from any thread. Leaves: results. Next: `../protocol/connection.py`.
+"""The client without asyncio. Enters: calls from any thread. Leaves: results. Next: `loop_thread.py`.
 
 ::
 
@@ -8,24 +8,27 @@
 
 An event loop in a background thread does the work; each method does what its namesake of
 `Client` does, with the same arguments and exceptions, and blocks the calling thread meanwhile.
+Should that thread end, every call raises `ClientClosed` with what ended it as its cause; so it does
+in a process that was forked. Under gevent's monkey-patching one such client can be open at a time,
+because asyncio allows one loop in a thread: opening a second one raises RuntimeError.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast
 
 from simnode.client.addresses import KeyLike
 from simnode.client.client import Client
 from simnode.client.connecting import connect
 from simnode.client.delegates import Delegates
-from simnode.client.exceptions import ClientClosed
 from simnode.client.inbox import Notification
+from simnode.client.loop_thread import LoopThread
 from simnode.client.queries import Node
 from simnode.client.streams import ResponseStream, StateStream
 from simnode.protocol.messages.contracts import ContractKey
@@ -35,52 +38,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class LoopThread:
-    """An event loop in a thread of its own."""
+class _Waiting(Generic[R]):
+    """Things that come one after the other; what an interrupted caller did not get is the next caller's."""
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
+    def __init__(self, thread: LoopThread) -> None:
+        self._thread = thread
+        self._left: deque[R] = deque()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a loop to run something in."""
-        return self._loop is not None
-
-    def start(self) -> None:
-        """Returns when the loop runs."""
-        running = threading.Event()
-
-        async def main() -> None:
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-            running.set()
-            await self._stop.wait()
-
-        # a daemon, so that a client that was never closed does not keep the program alive
-        self._thread = threading.Thread(target=asyncio.run, args=(main(),), name="simnode-client", daemon=True)
-        self._thread.start()
-        running.wait()
-
-    def stop(self) -> None:
-        """Ends the loop and its thread. May be called again."""
-        if self._thread is None or self._loop is None or self._stop is None:
-            return
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._thread = self._loop = self._stop = None
-
-    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Runs a coroutine there and waits for it; interrupting the wait cancels it."""
-        if self._loop is None:
-            coroutine.close()
-            raise ClientClosed("the client is not open")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def take(self, coroutine: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """The next one, which `coroutine` waits for if need be."""
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return self._left.popleft()
+        except IndexError:
+            return self._thread.run(coroutine(), undo=self._keep)
+
+    def _keep(self, item: R) -> None:
+        if item is not _END:  # which comes again
+            self._left.append(item)
 
 
 class _Blocking:
@@ -123,6 +97,10 @@ class SyncResponseStream(_Blocking):
 
     _subject: ResponseStream
 
+    def __init__(self, thread: LoopThread, subject: ResponseStream) -> None:
+        super().__init__(thread, subject)
+        self._pieces: _Waiting[memoryview | object] = _Waiting(thread)
+
     collect = _blocking(ResponseStream.collect)
 
     @property
@@ -141,7 +119,7 @@ class SyncResponseStream(_Blocking):
         return self._subject.received_bytes
 
     def __iter__(self) -> Iterator[memoryview]:
-        return _iterate(self._thread, self._subject)
+        return _iterate(self._pieces, self._subject)
 
     def close(self) -> None:
         """Nobody wants the rest."""
@@ -157,6 +135,10 @@ class SyncStateStream(_Blocking):
 
     _subject: StateStream
 
+    def __init__(self, thread: LoopThread, subject: StateStream) -> None:
+        super().__init__(thread, subject)
+        self._pieces: _Waiting[memoryview | object] = _Waiting(thread)
+
     @property
     def key(self) -> ContractKey:
         """The contract's key."""
@@ -168,7 +150,7 @@ class SyncStateStream(_Blocking):
         return self._subject.total_bytes
 
     def __iter__(self) -> Iterator[memoryview]:
-        return _iterate(self._thread, aiter(self._subject))
+        return _iterate(self._pieces, aiter(self._subject))
 
 
 class SyncClient(_Blocking):
@@ -186,7 +168,6 @@ class SyncClient(_Blocking):
     update = _blocking(Client.update)
     subscribe = _blocking(Client.subscribe)
     full_key = _blocking(Client.full_key)
-    next_notification = _blocking(Client.next_notification)
     send = _blocking(Client.send)
     authenticate = _blocking(Client.authenticate)
 
@@ -194,9 +175,16 @@ class SyncClient(_Blocking):
         super().__init__(LoopThread(), client)
         self.node = SyncNode(self._thread, client.node)
         self.delegates = SyncDelegates(self._thread, client.delegates)
+        self._notifications: _Waiting[Notification | object] = _Waiting(self._thread)
+        self._results: _Waiting[HostResult] = _Waiting(self._thread)
+        self._streams: _Waiting[ResponseStream] = _Waiting(self._thread)
 
     def open(self) -> None:
-        """Starts the thread and connects; `with` does it by itself."""
+        """Starts the thread and connects; `with` does it by itself.
+
+        Raises:
+            As `Client.open`; RuntimeError and OSError also when the thread or its event loop cannot be started.
+        """
         self._thread.start()
         try:
             self._thread.run(self._subject.open())
@@ -234,25 +222,32 @@ class SyncClient(_Blocking):
 
     def notifications(self) -> Iterator[Notification]:
         """The updates of all subscribed contracts, as they come; see `Client.notifications`."""
-        return _iterate(self._thread, self._subject.notifications())
+        return _iterate(self._notifications, self._subject.notifications())
+
+    def next_notification(self, *, timeout_s: float | None = None) -> Notification:
+        """The next one of `notifications()`; see `Client.next_notification`."""
+        taken = self._notifications.take(partial(self._subject.next_notification, timeout_s=timeout_s))
+        return cast(Notification, taken)
 
     def recv(self, *, timeout_s: float | None = None) -> HostResult:
         """The next thing that came; see `Client.recv`."""
-        return self._thread.run(self._subject.recv(timeout_s=timeout_s))
+        return self._results.take(partial(self._subject.recv, timeout_s=timeout_s))
 
     def recv_stream(self, *, timeout_s: float | None = None) -> SyncResponseStream:
         """The next announced answer, chunk by chunk; see `Client.recv_stream`."""
-        return SyncResponseStream(self._thread, self._thread.run(self._subject.recv_stream(timeout_s=timeout_s)))
+        stream = self._streams.take(partial(self._subject.recv_stream, timeout_s=timeout_s))
+        return SyncResponseStream(self._thread, stream)
 
     @contextmanager
     def get_stream(self, contract: KeyLike, *, timeout_s: float | None = None) -> Iterator[SyncStateStream]:
         """A contract's state in pieces; see `Client.get_stream`."""
         context = self._subject.get_stream(contract, timeout_s=timeout_s)
-        stream = self._thread.run(context.__aenter__())
+        leave = partial(context.__aexit__, None, None, None)
+        stream = self._thread.run(context.__aenter__(), undo=lambda _: self._thread.begin(leave()))
         try:
             yield SyncStateStream(self._thread, stream)
         finally:
-            self._thread.run(context.__aexit__(None, None, None))
+            self._thread.run(leave())
 
 
 def _like(make: Callable[P, Client]) -> Callable[P, SyncClient]:
@@ -269,9 +264,9 @@ connect_sync = _like(connect)
 _END: Final = object()
 
 
-def _iterate(thread: LoopThread, items: AsyncIterator[R]) -> Iterator[R]:
+def _iterate(waiting: _Waiting[R | object], items: AsyncIterator[R]) -> Iterator[R]:
     async def advance() -> R | object:
         return await anext(items, _END)
 
-    while (item := thread.run(advance())) is not _END:
+    while (item := waiting.take(advance)) is not _END:
         yield cast(R, item)

@@ -18,6 +18,7 @@ from simnode.client import (
     RequestFailed,
     RequestTimeout,
 )
+from simnode.client.session import Session
 from simnode.protocol.blob import Blob
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages import error_kinds, requests, responses
@@ -330,7 +331,7 @@ async def test_a_large_answer_that_proceeds_does_not_time_out(
 
 
 async def asking(
-    node: FakeNode, client: Client, key: ContractKey
+    node: FakeNode, client: Client, key: ContractKey, *, timeout_s: float = 5
 ) -> tuple[asyncio.Task[responses.GetResponse], ChunkSender]:
     """A GET that is under way, and the means to answer it chunk by chunk."""
     asked = asyncio.Event()
@@ -340,7 +341,7 @@ async def asking(
         return NO_REPLY
 
     node.on_request = hold
-    getting = asyncio.create_task(client.get(key, timeout_s=5))
+    getting = asyncio.create_task(client.get(key, timeout_s=timeout_s))
     await asked.wait()
     response = responses.GetResponse(key=key, contract=None, state=Blob(some_bytes(1_000_000)))
     return getting, ChunkSender(node.peers[0], response)
@@ -358,3 +359,56 @@ async def test_an_answer_that_stops_in_the_middle_times_out(
     advance(5.1)
     with pytest.raises(RequestTimeout):
         await getting
+
+
+@pytest.mark.parametrize("header", [True, False])
+async def test_an_answer_may_pause_for_as_long_as_its_request_may_wait(
+    node: FakeNode, client: Client, advance: Callable[[float], None], header: bool
+) -> None:
+    """A node gives its clients 60 s for the next chunk; how patient a client is, it says itself."""
+    key = await client.put(code=b"code", state=some_bytes(1_000_000))
+    getting, chunks = await asking(node, client, key, timeout_s=300)
+    node.on_request = lambda peer, ticket, request: None
+    if header:
+        await chunks.send_header()
+    for index in range(chunks.total):
+        await chunks.send_chunk(index)
+        await client.node.connected_peers()
+        advance(250)
+        await client.node.connected_peers()
+    assert (await getting).state == some_bytes(1_000_000)
+
+
+async def test_an_answer_does_not_expire_while_the_client_itself_does_not_read(
+    node: FakeNode, client: Client, advance: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_still = asyncio.Event()
+
+    async def stand_still(session: Session) -> None:
+        is_still.set()
+        await really_stand_still(session)
+
+    really_stand_still = Session._stand_still
+    monkeypatch.setattr(Session, "_stand_still", stand_still)
+    key = await client.put(code=b"code", state=b"")
+    node.on_request = lambda peer, ticket, request: NO_REPLY if isinstance(request, requests.Get) else None
+    states = [some_bytes(1_000_000), some_bytes(1_100_000)]
+    first, second = (
+        ChunkSender(node.peers[0], responses.GetResponse(key=key, contract=None, state=Blob(state))) for state in states
+    )
+    second.stream_id = 71
+    for _ in states:
+        await client.send(requests.Get(key=key.instance), timeout_s=5)
+    await second.send_chunk(0)
+    for index in range(first.total):
+        await first.send_chunk(index)
+    await is_still.wait()  # an answer lies unread
+    for index in range(1, second.total):
+        await second.send_chunk(index)
+    for _ in range(3):
+        advance(50)
+        await asyncio.sleep(0)  # timers go off
+    for state in states:
+        answer = await client.recv(timeout_s=1000)
+        assert isinstance(answer, responses.GetResponse)
+        assert answer.state == state

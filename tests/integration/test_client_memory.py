@@ -64,7 +64,7 @@ async def peak(key: ContractKey) -> AsyncIterator[Peak]:
     tracemalloc.stop()
 
 
-async def test_a_put_copies_no_state(client: Client, peak: Peak) -> None:
+async def test_a_put_copies_some_chunks_of_the_state_at_a_time(client: Client, peak: Peak) -> None:
     with mmap.mmap(-1, STATE_BYTES) as state:
         await client.put(code=b"code", state=state)
     assert peak() < FEW_BYTES

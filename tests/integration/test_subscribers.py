@@ -214,3 +214,18 @@ async def test_store_that_goes_before_it_knows_everybody_is_left_to_its_successo
         await eventually(lambda: world.store.unanswered)
         world.store.answer()
     await eventually(lambda: sum(world.store.messages) == 7)
+
+
+async def test_who_was_being_subscribed_when_the_store_died_is_not_counted_by_the_next(world: World) -> None:
+    """It is about to be told that the store is away, and would be counted for ever."""
+    agreed, asked = world.subscribe(), Client()
+    other = b"2" * 32
+    for contract in (ONE, other):
+        world.subscribers.begin(asked, contract, takes_deltas=False)  # type: ignore[arg-type]
+    world.subscribers.introduce(world.store)  # type: ignore[arg-type]
+    await eventually(lambda: bool(world.store.unanswered))
+    assert world.store.counts == {ONE: 1}
+    for contract in (ONE, other):
+        world.subscribers.refused(asked, contract)  # type: ignore[arg-type]
+    world.store.answer()
+    assert agreed.subscriptions[ONE].version == world.version

@@ -239,6 +239,10 @@ class Requests:
         stored = self._backend.contracts.state(request.key, with_code=request.return_contract_code)
         if stored is None:
             return Answer(NotFound(instance_id=request.key), "not_found")
+        if self._client.subscriptions:
+            subscription = self._client.subscriptions.get(request.key)
+            if subscription is not None:
+                subscription.seen = stored.version
         contract = None
         if request.return_contract_code:
             contract = ContractContainer(

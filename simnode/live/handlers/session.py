@@ -576,7 +576,7 @@ class Session:
             return
         if notice.version <= subscription.version:
             return
-        follows = notice.version == subscription.version + 1
+        follows = subscription.is_followed_by(notice.version)
         subscription.version = notice.version
         notification, encoded = notice.encoded_for(connection.codec, as_delta=follows and subscription.takes_deltas)
         self._map(notice.stored)

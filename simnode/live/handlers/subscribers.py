@@ -37,11 +37,18 @@ class Subscription:
         takes_deltas: whether it gave a summary.
         version: of the row it was told last; None until the store has agreed to the subscription.
         newest: version that others were told of while the store was asked.
+        seen: version that a GET showed the client last. A row is there before the notice of it comes, so
+            this may be ahead of `version`: a delta that leads to it would then be applied twice.
     """
 
     takes_deltas: bool
     version: int | None = None
     newest: int = 0
+    seen: int = 0
+
+    def is_followed_by(self, version: int) -> bool:
+        """Whether the client has the state that a delta to this version changes."""
+        return self.version is not None and version == self.version + 1 and version > self.seen
 
 
 class Subscriber(Protocol):
@@ -188,7 +195,13 @@ class Subscribers:
         """These contracts with the number of their subscribers here, for a store that is told of them now."""
         for contract in contracts:
             del self._unintroduced[contract]
-        return [(contract, len(self._by_contract[contract])) for contract in contracts]
+        counts = [(contract, self._count_agreed(contract)) for contract in contracts]
+        return [(contract, count) for contract, count in counts if count]
+
+    def _count_agreed(self, contract: bytes) -> int:
+        # those whom the store before it had not answered yet are about to be refused
+        who = self._by_contract[contract]
+        return sum(subscriber.subscriptions[contract].version is not None for subscriber in who)
 
     def _tell_on(self, contract: bytes) -> None:
         """Tells the next of those who have not heard of a change."""
