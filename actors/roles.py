@@ -119,7 +119,13 @@ class _ExporterService:
     async def start(self) -> int:
         build = BuildInfo(version=simnode.__version__, python=platform.python_version(), ray=version("ray"))
         settings = self._settings
-        self._exporter = Exporter(settings.run_dir, build=build, host=settings.metrics_host, port=settings.metrics_port)
+        self._exporter = Exporter(
+            settings.run_dir,
+            build=build,
+            host=settings.metrics_host,
+            port=settings.metrics_port,
+            allowed=settings.metrics_hosts,
+        )
         self._pulse.start()
         return self._exporter.server.port
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simnode.live.sockets.handshake import LOOPBACK_HOSTS, AccessRules
+from simnode.live.sockets.handshake import AccessRules, hosts_for_address
+from simnode.node.hosts import AllowedHosts
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
 from simnode.storage.data_directory import INDEX, SEGMENTS
@@ -23,6 +24,8 @@ class NodeSettings:
         durable: whether a write is on the disk before the client is told.
         host: address to listen on.
         port: to listen on; 0 takes any.
+        metrics_host: address that the exporter listens on.
+        metrics_port: of the exporter; 0 takes any.
         handlers: ConnectionHandler processes.
         connections_per_handler: connections that one of them takes.
         memory_budget_bytes: reserved for messages in flight, all together.
@@ -35,6 +38,7 @@ class NodeSettings:
         allow_lost_segments: start although segments that rows refer to are missing.
         punches: whether the filesystem of `data_dir` takes pages back from a file that lives on; the node finds out.
         stuck_after_s: a process of the node whose heartbeat is older is killed and replaced.
+        allowed_hosts: beside loopback and the addresses listened on; see `node/hosts.py` for what is understood.
     """
 
     run_dir: Path
@@ -56,7 +60,7 @@ class NodeSettings:
     stuck_after_s: float = 15.0
     allow_lost_segments: bool = False
     punches: bool = True
-    allowed_hosts: frozenset[str] = LOOPBACK_HOSTS
+    allowed_hosts: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()
     json_logs: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -85,5 +89,18 @@ class NodeSettings:
 
     @property
     def access_rules(self) -> AccessRules:
-        """Who may connect."""
+        """Who may connect.
+
+        Raises:
+            ValueError: an allowed host is not understood.
+        """
         return AccessRules.for_address(self.host, allowed_hosts=self.allowed_hosts, tokens=self.tokens)
+
+    @property
+    def metrics_hosts(self) -> AllowedHosts:
+        """The hosts that the metrics port answers to.
+
+        Raises:
+            ValueError: an allowed host is not understood.
+        """
+        return hosts_for_address(self.metrics_host, self.allowed_hosts)

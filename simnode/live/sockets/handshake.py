@@ -6,20 +6,21 @@ Source: protocol.md §1, after the reference node's `client_events/websocket.rs`
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
 from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request
 
+from simnode.node.hosts import AllowedHosts, NamesTold, NotAllowed
 from simnode.protocol.codec.base import Encoding
 
 PATHS = ("/v1/contract/command", "/v2/contract/command")
 HEALTH_PATH = "/healthz"
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+HEALTH_METHODS = ("GET", "HEAD")
 
 AUTH_TOKEN_INVALID = (
     "AUTH_TOKEN_INVALID: The auth token is no longer valid. This usually happens after a node "
@@ -33,19 +34,23 @@ class AccessRules:
     """Who may connect.
 
     Attributes:
-        hosts: names (without ports) that `Host` and `Origin` may name.
-        tokens: valid auth tokens; empty means that none is asked for.
+        hosts: that `Host` and `Origin` may name.
+        tokens: valid auth tokens; empty means that no token is required.
+        told: the refused hosts that this process has logged.
     """
 
-    hosts: frozenset[str] = LOOPBACK_HOSTS
+    hosts: AllowedHosts = field(default_factory=lambda: AllowedHosts.of(()))
     tokens: frozenset[str] = frozenset()
+    told: NamesTold = field(default_factory=NamesTold, compare=False)
 
     @classmethod
     def for_address(cls, host: str, *, allowed_hosts: Iterable[str] = (), tokens: Iterable[str] = ()) -> AccessRules:
-        """Loopback names, the address listened on if it is one, and whatever the user allows."""
-        own = set() if _is_unspecified(host) else {host.lower()}
-        allowed = {name.lower().strip("[]") for name in allowed_hosts}
-        return cls(hosts=LOOPBACK_HOSTS | own | allowed, tokens=frozenset(tokens))
+        """Allows loopback, the address listened on if it is one, and what the user allows.
+
+        Raises:
+            ValueError: an allowed host is not understood.
+        """
+        return cls(hosts=hosts_for_address(host, allowed_hosts), tokens=frozenset(tokens))
 
     def is_valid_token(self, token: str) -> bool:
         """Compared in constant time, so that a guess tells nothing about how close it was."""
@@ -71,29 +76,34 @@ class Refused:
 
     Attributes:
         label: of the metric's closed set of reasons; empty for what is no refusal.
+        methods: that the path takes, for the `Allow` header of a 405.
+        not_allowed: the host that was refused, for the log.
     """
 
     status: HTTPStatus
     text: str
     label: str
+    methods: tuple[str, ...] = ()
+    not_allowed: NotAllowed | None = None
 
 
 def judge(request: Request, rules: AccessRules) -> Accepted | Refused:
     """Decides on an upgrade request, or answers a plain HTTP one.
 
-    Checked in this order: Host and Origin (403), path (404, or 200 for `/healthz`), upgrade (426),
-    parameters (400).
+    Checked in this order: `/healthz` (200 for everybody: it tells nothing), Host and Origin (403),
+    path (404), upgrade (426), parameters (400).
     """
     try:
         url = urlsplit(request.path)
-        refusal = _check_origin(request, rules)
+        if url.path == HEALTH_PATH:
+            return _health(request.method)
+        refusal = _check_hosts(request, rules.hosts)
         if refusal is not None:
             return refusal
-        if url.path == HEALTH_PATH:
-            return Refused(HTTPStatus.OK, "ok\n", "")
         if url.path not in PATHS:
             return Refused(HTTPStatus.NOT_FOUND, f"No such path. The client API is at {PATHS[0]}.\n", "unknown_path")
-        if "websocket" not in (request.headers.get("Upgrade") or "").lower():
+        # RFC 9110 §7.8: a server ignores Upgrade in a request of HTTP/1.0
+        if request.protocol == "HTTP/1.0" or "websocket" not in (request.headers.get("Upgrade") or "").lower():
             text = "This is a WebSocket endpoint; send an Upgrade request.\n"
             return Refused(HTTPStatus.UPGRADE_REQUIRED, text, "not_an_upgrade")
         return _read_parameters(dict(parse_qsl(url.query, keep_blank_values=True)), request)
@@ -127,27 +137,36 @@ def _read_token(query: dict[str, str], request: Request) -> str | None:
     return token.strip()
 
 
-def _check_origin(request: Request, rules: AccessRules) -> Refused | None:
+def _health(method: str) -> Refused:
+    if method in HEALTH_METHODS:
+        return Refused(HTTPStatus.OK, "ok\n", "")
+    text = f"{HEALTH_PATH} takes {' and '.join(HEALTH_METHODS)}.\n"
+    return Refused(HTTPStatus.METHOD_NOT_ALLOWED, text, "not_an_upgrade", methods=HEALTH_METHODS)
+
+
+def _check_hosts(request: Request, hosts: AllowedHosts) -> Refused | None:
     """Against DNS rebinding (Host) and cross-site WebSocket hijacking (Origin)."""
     host = request.headers.get("Host")
-    if host is None:
+    if host is None and request.protocol != "HTTP/1.0":  # RFC 9112 §3.2: only HTTP/1.0 may go without
         return Refused(HTTPStatus.BAD_REQUEST, "a Host header is required\n", "bad_parameter")
-    if _host_name(f"//{host}") not in rules.hosts:
-        return Refused(HTTPStatus.FORBIDDEN, f"host {host!r} is not allowed here\n", "forbidden_host")
-    origin = request.headers.get("Origin")
-    if origin is not None and _host_name(origin) not in rules.hosts:
-        return Refused(HTTPStatus.FORBIDDEN, f"origin {origin!r} is not allowed here\n", "forbidden_origin")
-    return None
+    refusal = hosts.refusal(host=host, origin=request.headers.get("Origin"))
+    if refusal is None:
+        return None
+    label = "forbidden_host" if refusal.header == "Host" else "forbidden_origin"
+    return Refused(HTTPStatus.FORBIDDEN, f"{refusal}\n", label, not_allowed=refusal)
 
 
-def _host_name(url: str) -> str | None:
-    """The host in lower case, without port and brackets; None if there is none."""
-    name = urlsplit(url).hostname
-    return name.rstrip(".") if name else None
+def hosts_for_address(host: str, allowed_hosts: Iterable[str]) -> AllowedHosts:
+    """The hosts that a server on this address answers to: loopback, itself, and what the user allows.
+
+    Raises:
+        ValueError: an allowed host is not understood.
+    """
+    return AllowedHosts.of([*([] if _is_unspecified(host) else [host]), *allowed_hosts])
 
 
 def _is_unspecified(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_unspecified
+        return ip_address(host).is_unspecified
     except ValueError:
         return False

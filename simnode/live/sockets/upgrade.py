@@ -6,6 +6,7 @@ The `websockets` library parses the request and writes the reply (`ServerProtoco
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -19,7 +20,9 @@ MAX_REQUEST_BYTES = 32 * 1024
 
 HANDSHAKE_FAILED = "handshake_failed"
 
-_END_OF_REQUEST = b"\r\n\r\n"
+_END_OF_HEADERS = b"\r\n\r\n"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,20 +43,28 @@ class Reply:
 
 
 def answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply | None:
-    """Answers the request that `data` begins with; None if it is not whole yet.
+    """Answers the request that `data` begins with; None if it is not whole yet. HEAD gets no body, whatever the answer.
 
     Args:
         protocol: of this connection, in which nothing was done yet.
         data: everything that was received; the first `MAX_REQUEST_BYTES` suffice.
         rules: who may connect.
     """
-    end = data.find(_END_OF_REQUEST, 0, MAX_REQUEST_BYTES)
+    reply = _answer(protocol, data, rules)
+    if reply is not None and data.startswith(b"HEAD "):
+        headers, end, _ = reply.data.partition(_END_OF_HEADERS)
+        reply.data = headers + end
+    return reply
+
+
+def _answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply | None:
+    end = data.find(_END_OF_HEADERS, 0, MAX_REQUEST_BYTES)
     if end < 0:
         if len(data) < MAX_REQUEST_BYTES:
             return None
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         return Reply(data=_rejection(protocol, status, "the request is too large\n"), taken=len(data))
-    taken = end + len(_END_OF_REQUEST)
+    taken = end + len(_END_OF_HEADERS)
     # the library gets the request alone: it would take the frames behind it, too
     protocol.receive_data(data[:taken])
     events = protocol.events_received()
@@ -64,20 +75,28 @@ def answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply |
     assert isinstance(request, Request)
     verdict = judge(request, rules)
     if isinstance(verdict, Refused):
-        return Reply(data=_rejection(protocol, verdict.status, verdict.text), taken=taken, label=verdict.label)
+        if verdict.not_allowed is not None and (line := rules.told.line_for(verdict.not_allowed)) is not None:
+            logger.warning("%s", line)
+        data = _rejection(protocol, verdict.status, verdict.text, verdict.methods)
+        return Reply(data=data, taken=taken, label=verdict.label)
     response = protocol.accept(request)
     protocol.send_response(response)
     is_accepted = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
     return Reply(data=b"".join(protocol.data_to_send()), taken=taken, accepted=verdict if is_accepted else None)
 
 
-def _rejection(protocol: ServerProtocol, status: HTTPStatus, text: str) -> bytes:
+def _rejection(protocol: ServerProtocol, status: HTTPStatus, text: str, methods: tuple[str, ...] = ()) -> bytes:
     response = protocol.reject(status, text)
     if status is HTTPStatus.UPGRADE_REQUIRED:
         response.headers["Upgrade"] = "websocket"
+    if methods:
+        response.headers["Allow"] = ", ".join(methods)
     protocol.send_response(response)
     return b"".join(protocol.data_to_send())
 
 
 def _bad_request(protocol: ServerProtocol) -> bytes:
-    return protocol.reject(HTTPStatus.BAD_REQUEST, f"{protocol.handshake_exc}\n").serialize()
+    error = protocol.handshake_exc
+    assert error is not None
+    reason = f"{error}; {error.__cause__}" if error.__cause__ else f"{error}"
+    return protocol.reject(HTTPStatus.BAD_REQUEST, f"{reason}\n").serialize()

@@ -86,7 +86,6 @@ def test_request_is_accepted_with_what_it_asks_for(
         (PATH, [("Origin", "http://localhost.evil.example")], HTTPStatus.FORBIDDEN, "forbidden_origin"),
         (PATH, [("Origin", "null")], HTTPStatus.FORBIDDEN, "forbidden_origin"),
         (PATH, [("Origin", "")], HTTPStatus.FORBIDDEN, "forbidden_origin"),
-        ("/healthz", [("Origin", "http://evil.example")], HTTPStatus.FORBIDDEN, "forbidden_origin"),
     ],
 )
 def test_request_is_refused_with_its_status_and_a_label_of_the_metric(
@@ -108,6 +107,15 @@ def test_every_label_is_one_of_the_metrics() -> None:
 )
 def test_loopback_hosts_are_allowed(host: str) -> None:
     assert isinstance(verdict(host=host), Accepted)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:x", "localhost:65536", "user@localhost", "localhost/x", "a,localhost", "[::1"]
+)
+def test_what_is_no_host_is_bad(host: str) -> None:
+    refused = verdict(host=host)
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.label) == (HTTPStatus.BAD_REQUEST, "bad_parameter")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:7509", "0.0.0.0", ""])
@@ -138,6 +146,34 @@ def test_plain_request_is_told_to_upgrade(upgrade: str | None) -> None:
     assert (refused.status, refused.label) == (HTTPStatus.UPGRADE_REQUIRED, "not_an_upgrade")
 
 
+@pytest.mark.parametrize("host", ["10.244.3.17:7509", "evil.example", "", "nonsense:x", None])
+@pytest.mark.parametrize("headers", [[], [("Origin", "http://evil.example")], [("Host", "twice")]])
+@pytest.mark.parametrize(("method", "protocol"), [("GET", "HTTP/1.1"), ("HEAD", "HTTP/1.1"), ("GET", "HTTP/1.0")])
+def test_health_is_told_to_everybody(
+    host: str | None, headers: list[tuple[str, str]], method: str, protocol: str
+) -> None:
+    """A kubelet names the pod's address, a load balancer what it likes; `ok` is no secret."""
+    own = [] if host is None else [("Host", host)]
+    told = judge(Request("/healthz", Headers([*own, *headers]), method, protocol), AccessRules())
+    assert told == Refused(HTTPStatus.OK, "ok\n", "")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_health_takes_no_other_method(method: str) -> None:
+    refused = judge(Request("/healthz", Headers(), method), AccessRules())
+    assert isinstance(refused, Refused)
+    assert (refused.status, refused.methods) == (HTTPStatus.METHOD_NOT_ALLOWED, ("GET", "HEAD"))
+
+
+def test_http_1_0_may_name_no_host_and_cannot_upgrade() -> None:
+    """RFC 9110 §7.8: a server ignores Upgrade in such a request."""
+    headers = Headers([("Upgrade", "websocket"), ("Connection", "Upgrade")])
+    for path, status in ((PATH, HTTPStatus.UPGRADE_REQUIRED), ("/", HTTPStatus.NOT_FOUND)):
+        refused = judge(Request(path, headers, "GET", "HTTP/1.0"), AccessRules())
+        assert isinstance(refused, Refused)
+        assert refused.status is status
+
+
 # ---- rules ---------------------------------------------------------------------------------------
 
 
@@ -153,6 +189,9 @@ def test_plain_request_is_told_to_upgrade(upgrade: str | None) -> None:
         ("Node.example", [], "node.example", True),
         ("0.0.0.0", ["Node.Example"], "node.example:7509", True),
         ("0.0.0.0", ["[fe80::1]"], "[fe80::1]:7509", True),
+        ("0.0.0.0", ["10.0.0.0/8"], "10.244.3.17:7509", True),
+        ("::", ["*"], "anything.example", True),
+        ("fe80::1%eth0", [], "[fe80::1]:7509", True),
     ],
 )
 def test_address_listened_on_and_names_of_the_user_are_allowed(
@@ -169,3 +208,21 @@ def test_token_is_valid_if_it_is_one_of_the_tokens() -> None:
         *(False, False, False, False),
     ]
     assert not AccessRules().is_valid_token("")
+
+
+def test_a_page_of_the_same_host_is_allowed_where_the_host_is() -> None:
+    """The reference allows it for every private address; here the address listened on or an option does."""
+    page = ("Origin", "http://192.168.1.5:5173")
+    for rules, is_allowed in (
+        (AccessRules.for_address("0.0.0.0"), False),
+        (AccessRules.for_address("192.168.1.5"), True),
+        (AccessRules.for_address("0.0.0.0", allowed_hosts=["192.168.0.0/16"]), True),
+    ):
+        assert isinstance(judge(request(PATH, page, host="192.168.1.5:7509"), rules), Accepted) == is_allowed
+
+
+def test_refusal_says_which_option_helps() -> None:
+    refused = verdict(host="node.example:7509")
+    assert isinstance(refused, Refused)
+    assert "'node.example:7509'" in refused.text
+    assert "--allowed-host node.example " in refused.text
