@@ -40,6 +40,7 @@ from actors.roles import (
 from simnode.live.logs import LogCollector
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
+from simnode.metrics.cgroups import usable_cpus
 from simnode.metrics.model import Role
 from simnode.metrics.reader import read_slot
 from simnode.metrics.slab import StatsSlab, slab_path
@@ -167,7 +168,7 @@ class Node:
         use_fresh_token(run_dir)
         try:
             with _signal_handler_kept():
-                ray.init(**INIT, num_cpus=max(2, os.cpu_count() or 2), _temp_dir=str(self._ray_dir / RAY_LINK))
+                ray.init(**INIT, num_cpus=max(2, usable_cpus()), _temp_dir=str(self._ray_dir / RAY_LINK))
         except Exception as error:
             raise NodeStartFailed("ray", error) from error
         await self._start_actors()

@@ -10,20 +10,53 @@ Exit codes: 0 done; 1 it failed, and one line on standard error says why; 2 it w
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Annotated
+
 import typer
 
+from simnode import __version__
 from simnode.cli import contracts, doctor, inspect, run, serve
+from simnode.cli.environment import drop_service_links
+from simnode.cli.output import EXIT_USAGE, note, one_line
 
 __all__ = ["app", "main"]
+
+NODE_COMMANDS = frozenset({"serve", "doctor"})
+"""Commands whose options are environment variables, too."""
 
 app = typer.Typer(
     name="simnode",
     help="A Freenet node's client side, simulated: serve a node, experiment with it, talk to it.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"simnode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_a_command(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USAGE)
+    if context.invoked_subcommand in NODE_COMMANDS:
+        for name in drop_service_links(os.environ):
+            note(f"simnode: {name} is the address of a Kubernetes Service, and ignored")
+
 
 app.command("serve")(serve.serve)
 app.command("run")(run.run)
@@ -37,5 +70,12 @@ app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
-    """The console script."""
-    app(prog_name="simnode")
+    """The console script. Whatever is wrong with a command line is one line on standard error, for people and logs."""
+    try:
+        status = app(prog_name="simnode", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = "" if context is None else f" ({context.command_path} --help)"
+        note(f"simnode: {one_line(error.format_message())}{hint}")
+        sys.exit(error.exit_code)
+    sys.exit(status)

@@ -17,28 +17,28 @@ from pathlib import Path
 from actors.leftovers import dead_nodes, sweep_dead_nodes
 from simnode.cli.output import format_size
 from simnode.cli.ports import port_is_taken
+from simnode.metrics.cgroups import cpu_quota, memory_limit, usable_cpus
 from simnode.protocol.limits import MIB
 from simnode.storage.run_directory import Leftover
 
 GIB = 1024 * MIB
 
 SHARED_MEMORY = Path("/dev/shm")
-CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 SHM_LEAST_BYTES = 256 * MIB
 """Ray's object store (80 MiB) and one message of 100 MiB."""
 SHM_GOOD_BYTES = 2 * GIB
 
-MEMORY_LEAST_BYTES = GIB
-"""An idle node of two handlers has some 0.7 GiB, Ray's own processes included."""
-MEMORY_GOOD_BYTES = 4 * GIB
+MEMORY_BASE_BYTES = 832 * MIB
+"""Ray's own processes and the roles that a node has one of: 610 MiB when it is idle, and some for work."""
+MEMORY_OF_A_HANDLER_BYTES = 96 * MIB
+"""60 MiB when it is idle."""
+MEMORY_FOR_PAYLOADS_BYTES = 3 * GIB
+"""What a node should have beyond that: the default budget for messages in flight, and some contracts."""
 
 FILES_LEAST = 1024
 FILES_GOOD = 8192
 """Of one process: a thousand connections, and a segment for each of a few thousand states being read."""
-
-UNLIMITED_BYTES = 1 << 62
-"""What version 1 of control groups writes for no limit is a little below 2**63."""
 
 PYTHON_LEAST = (3, 11)
 
@@ -61,10 +61,11 @@ class Finding:
     mend: str = ""
 
 
-def examine(*, port: int, metrics_port: int, sweep: bool) -> list[Finding]:
+def examine(*, handlers: int, port: int, metrics_port: int, sweep: bool) -> list[Finding]:
     """Looks at this machine.
 
     Args:
+        handlers: that the node is to have.
         port: that the node is to have.
         metrics_port: that its exporter is to have.
         sweep: whether to remove what dead nodes left.
@@ -76,7 +77,8 @@ def examine(*, port: int, metrics_port: int, sweep: bool) -> list[Finding]:
         judge_python(sys.version_info[:2]),
         judge_ray(_version_of("ray")),
         judge_shared_memory(None if shm is None else shm.free),
-        judge_memory_limit(memory_limit(Path("/proc/self/cgroup"), CGROUP_ROOT)),
+        judge_cpus(usable_cpus(), cpu_quota(), handlers),
+        judge_memory_limit(memory_limit(), handlers),
         judge_open_files(files),
         judge_port(port, "--port", is_taken=port_is_taken("127.0.0.1", port)),
         judge_port(metrics_port, "--metrics-port", is_taken=port_is_taken("127.0.0.1", metrics_port)),
@@ -113,17 +115,29 @@ def judge_shared_memory(free_bytes: int | None) -> Finding:
     return Finding(Status.OK, name, found)
 
 
-def judge_memory_limit(limit_bytes: int | None) -> Finding:
+def judge_cpus(usable: int, quota: float | None, handlers: int) -> Finding:
+    """Whether the handlers get in each other's way."""
+    name = "CPUs to use"
+    found = str(usable) if quota is None else f"{usable} (cgroup quota {quota:g})"
+    if handlers > max(2, usable):
+        return Finding(Status.WARN, name, found, f"{handlers} handlers take turns on them: fewer --handlers")
+    return Finding(Status.OK, name, found)
+
+
+def judge_memory_limit(limit_bytes: int | None, handlers: int) -> Finding:
     """Whether the control group lets a node have its memory; payloads in shared memory count."""
     name = "memory limit (cgroup)"
     if limit_bytes is None:
         return Finding(Status.OK, name, "none")
     found = format_size(limit_bytes)
-    if limit_bytes < MEMORY_LEAST_BYTES:
+    least = MEMORY_BASE_BYTES + handlers * MEMORY_OF_A_HANDLER_BYTES
+    good = least + MEMORY_FOR_PAYLOADS_BYTES
+    if limit_bytes < least:
+        mend = f"a node of {handlers} handlers needs {format_size(least)} for its processes"
         return Finding(
-            Status.FAIL, name, found, "a node's processes need 1 GiB; in a container: docker run --memory=4g"
+            Status.FAIL, name, found, f"{mend}; fewer --handlers, or in a container: docker run --memory={_gib(good)}g"
         )
-    if limit_bytes < MEMORY_GOOD_BYTES:
+    if limit_bytes < good:
         return Finding(Status.WARN, name, found, "payloads in /dev/shm count; keep --memory-budget and contents small")
     return Finding(Status.OK, name, found)
 
@@ -155,28 +169,8 @@ def judge_leftovers(leftovers: Sequence[Leftover], *, are_swept: bool) -> Findin
     return Finding(Status.WARN, name, found, "simnode doctor --sweep; the next serve does it, too")
 
 
-def memory_limit(membership: Path, root: Path) -> int | None:
-    """Bytes that this process's control group and those above it allow; None: as many as there are.
-
-    Args:
-        membership: `/proc/self/cgroup`.
-        root: where control groups are mounted, version 1 or 2.
-    """
-    limits = []
-    for line in membership.read_text(encoding="ascii").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = top / path.lstrip("/")
-        # a container sees its own group at the root, whatever path it is told
-        files = [directory / name for directory in (group, *group.parents) if directory.is_relative_to(top)]
-        limits += [file.read_text(encoding="ascii").strip() for file in files if file.is_file()]
-    figures = [int(limit) for limit in limits if limit != "max"]
-    return min((figure for figure in figures if figure < UNLIMITED_BYTES), default=None)
+def _gib(nbytes: int) -> int:
+    return -(-nbytes // GIB)
 
 
 def _version_of(package: str) -> str | None:

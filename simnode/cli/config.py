@@ -13,7 +13,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -32,7 +32,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from simnode.cli.choices import ChunkedResponses, LogFormat, StoreKind
+from simnode.cli.environment import variable_of
 from simnode.live.settings import GIB, NodeSettings
+from simnode.metrics.cgroups import usable_cpus
+from simnode.node.hosts import AllowedHosts, is_host
 from simnode.protocol.limits import MIB
 from simnode.storage.text_file import NotUtf8, read_text
 
@@ -44,8 +47,8 @@ class ConfigError(Exception):
 
 
 def default_handlers() -> int:
-    """One for each CPU that this process may use; at least two, so that one that dies is not the last."""
-    return max(2, len(os.sched_getaffinity(0)))
+    """One for each CPU to use; at least two, so that one that dies is not the last."""
+    return max(2, usable_cpus())
 
 
 def _as_list(value: Any) -> Any:
@@ -60,7 +63,24 @@ def _as_data_dir(value: Path) -> Path:
     return path
 
 
+def _as_address(value: str) -> str:
+    """An address or a name to listen on, in lower case; brackets around an IPv6 address go."""
+    host = value.lower()
+    if host.startswith("[") and host.endswith("]") and ":" in host:
+        host = host[1:-1]
+    if not is_host(host):
+        what = "an address or a name of this machine, without scheme and port"
+        raise ValueError(f"{value!r} is not {what}; 0.0.0.0 and :: stand for all addresses")
+    return host
+
+
+def _as_allowed(values: tuple[str, ...]) -> tuple[str, ...]:
+    AllowedHosts.of(values)  # what is not understood fails here, not when the node runs
+    return values
+
+
 DataDir = Annotated[Path, AfterValidator(_as_data_dir)]
+Host = Annotated[str, AfterValidator(_as_address)]
 Port = Annotated[NonNegativeInt, Field(le=MAX_PORT)]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
 
@@ -72,8 +92,9 @@ class ServeConfig(BaseModel):
         extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"), validate_default=False
     )
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 7509
+    metrics_host: Host = "127.0.0.1"
     metrics_port: Port = 9509
     handlers: PositiveInt = Field(default_factory=default_handlers)
     connections_per_handler: PositiveInt = 1000
@@ -83,16 +104,23 @@ class ServeConfig(BaseModel):
     memory_budget: Annotated[ByteSize, Field(ge=MIB)] = ByteSize(GIB)
     chunked_responses: ChunkedResponses = ChunkedResponses.OPT_IN
     token: Words = ()
-    allowed_host: Words = ()
+    allowed_host: Annotated[Words, AfterValidator(_as_allowed)] = ()
     log_format: LogFormat = LogFormat.TEXT
 
     @model_validator(mode="after")
-    def _store_and_directory_agree(self) -> Self:
+    def _settings_agree(self) -> Self:
         if self.store is StoreKind.DISK and self.data_dir is None:
             raise ValueError("store 'disk' needs a data-dir")
         if self.store is StoreKind.MEMORY and self.data_dir is not None:
             raise ValueError("store 'memory' keeps nothing in a data-dir; leave one of them out")
+        if self.port and self.port == self.metrics_port and self._ports_collide:
+            raise ValueError(f"port and metrics-port are both {self.port}; choose another for one of them, or 0")
         return self
+
+    @property
+    def _ports_collide(self) -> bool:
+        hosts = {self.host, self.metrics_host}
+        return len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::"})
 
     @property
     def is_durable(self) -> bool:
@@ -108,6 +136,7 @@ class ServeConfig(BaseModel):
             allow_lost_segments=self.allow_lost_segments,
             host=self.host,
             port=self.port,
+            metrics_host=self.metrics_host,
             metrics_port=self.metrics_port,
             handlers=self.handlers,
             connections_per_handler=self.connections_per_handler,
@@ -119,12 +148,16 @@ class ServeConfig(BaseModel):
         )
 
 
-def load_config(file: Path | None, options: Mapping[str, Any]) -> ServeConfig:
-    """The settings of a file, and of the command line, which wins.
+def load_config(
+    file: Path | None, options: Mapping[str, Any], *, from_environment: Collection[str] = ()
+) -> ServeConfig:
+    """The settings of a file, and of the command line and the environment, which win.
 
     Args:
         file: TOML; None: no file.
-        options: of the command line, by the names of the file; None and empty lists were not given.
+        options: of the command line and the environment, by the names of the file; None and empty lists
+            were not given.
+        from_environment: the options that came from there, so that an error names the variable.
 
     Raises:
         ConfigError: the file cannot be read or is no TOML, or a setting is unknown or wrong.
@@ -140,7 +173,7 @@ def load_config(file: Path | None, options: Mapping[str, Any]) -> ServeConfig:
         return ServeConfig.model_validate(settings | given)
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
-        place = _place(details, file, text, given)
+        place = _place(details, file, text, given, from_environment)
         raise ConfigError(f"{place}{_explain(details)}") from error
 
 
@@ -153,11 +186,15 @@ def _read(file: Path) -> str:
         raise ConfigError(f"{file}: {error}") from error
 
 
-def _place(details: ErrorDetails, file: Path | None, text: str, given: Mapping[str, Any]) -> str:
-    """`--port: ` or `node.toml:3: port: `."""
+def _place(
+    details: ErrorDetails, file: Path | None, text: str, given: Mapping[str, Any], from_environment: Collection[str]
+) -> str:
+    """`--port: `, `SIMNODE_PORT: ` or `node.toml:3: port: `."""
     if not details["loc"]:
         return ""
     key = str(details["loc"][0])
+    if key in from_environment:
+        return f"{variable_of(key)}: "
     if key in given or file is None:
         return f"--{key}: "
     # tomllib keeps no positions; the settings are plain `key = value` lines

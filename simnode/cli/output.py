@@ -38,13 +38,18 @@ def emit_json(value: Any) -> None:
     emit(json.dumps(value, ensure_ascii=False))
 
 
+def one_line(message: object) -> str:
+    """A message without its line breaks and runs of spaces."""
+    return " ".join(str(message).split())
+
+
 def fail(message: object, *, code: int = EXIT_FAILED) -> NoReturn:
     """Ends the program with one line on standard error.
 
     Raises:
         typer.Exit: always.
     """
-    note(f"simnode: {' '.join(str(message).split())}")
+    note(f"simnode: {one_line(message)}")
     raise typer.Exit(code)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from simnode.cli.choices import LogFormat
 from simnode.cli.config import ServeConfig
 from simnode.cli.output import describe_os_error, emit, emit_json, fail, note, spinner
-from simnode.cli.ports import is_loopback, port_is_taken, reachable_host
+from simnode.cli.ports import CannotListen, address_to_listen_on, is_loopback, reachable_host
 from simnode.live.logs import formatter
 from simnode.live.sockets.handshake import PATHS
 from simnode.storage.data_directory import check_purpose
@@ -47,16 +47,52 @@ def supervise(config: ServeConfig, *, as_json: bool) -> None:
     """
     os.umask(0o077)  # what a node makes is for its user alone
     _write_logs(config)
-    for name, port in (("--port", config.port), ("--metrics-port", config.metrics_port)):
-        host = config.host if name == "--port" else "127.0.0.1"
-        # asked before Ray starts, so that the answer comes in no time
-        if port_is_taken(host, port):
-            fail(f"port {port} of {host} is in use; choose another with {name}, or 0 for any that is free")
-    if not is_loopback(config.host):
-        protection = "with a token" if config.token else "and no token is asked for (--token)"
-        note(f"simnode: warning: {config.host} is reachable from other machines, {protection}")
+    addresses = _with_addresses(config)
+    _warn_of_strangers(config, addresses)
     with _locked(config.data_dir):
-        _run(config, as_json=as_json)
+        _run(addresses, as_json=as_json)
+
+
+def _with_addresses(config: ServeConfig) -> ServeConfig:
+    """The same with addresses in place of names. Finds out before Ray starts whether they can be listened on.
+
+    Raises:
+        typer.Exit: with 1, they cannot.
+    """
+    try:
+        host = address_to_listen_on(config.host, config.port, host_option="--host", port_option="--port")
+        metrics_host = address_to_listen_on(
+            config.metrics_host, config.metrics_port, host_option="--metrics-host", port_option="--metrics-port"
+        )
+    except CannotListen as refusal:
+        fail(refusal)
+    names = {given for given, address in ((config.host, host), (config.metrics_host, metrics_host)) if given != address}
+    allowed = (*config.allowed_host, *sorted(names))  # clients still use the names
+    return config.model_copy(update={"host": host, "metrics_host": metrics_host, "allowed_host": allowed})
+
+
+def _warn_of_strangers(config: ServeConfig, addresses: ServeConfig) -> None:
+    """Says what other machines can reach, and which option lets those in that should be.
+
+    Args:
+        config: as the user gave it.
+        addresses: the same with addresses in place of names.
+    """
+    protection = "with a token" if config.token else "and no token is required (--token)"
+    named = (
+        "; whoever calls it by another name or address is refused: --allowed-host NAME, ADDRESS, NETWORK/BITS or '*'"
+    )
+    if config.allowed_host:
+        named = ""
+    if not is_loopback(addresses.host):
+        note(f"simnode: warning: {config.host} is reachable from other machines, {protection}{named}")
+    if not is_loopback(addresses.metrics_host):
+        what = f"the metrics on {config.metrics_host} are reachable from other machines, and need no token"
+        note(f"simnode: warning: {what}{named}")
+    if "*" in config.allowed_host and not config.token:
+        note(
+            "simnode: warning: with --allowed-host '*' and no token every web page may use this node through a browser"
+        )
 
 
 def _run(config: ServeConfig, *, as_json: bool) -> None:

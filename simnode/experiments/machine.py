@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -14,12 +13,17 @@ import psutil
 
 from simnode.experiments.results import Record
 from simnode.experiments.scenario import Mode
+from simnode.metrics.cgroups import usable_cpus
 
 VERSIONS_OF = ("simnode", "ray", "websockets", "uvloop", "lmdb", "blake3", "msgpack", "flatbuffers", "pydantic")
 
 
 class Machine(Record):
-    """The computer."""
+    """The computer.
+
+    Attributes:
+        cores: that this process can keep busy, which a container may have fewer of than its host.
+    """
 
     cpu: str
     cores: int
@@ -71,7 +75,7 @@ class CpuMeter:
         self._ours_s = _seconds_of_descendants()
 
     def share_of_others(self) -> float:
-        """Between 0 and 1, of all cores."""
+        """Between 0 and 1, of all cores of the machine: others use those, too, that this process may not."""
         all_s = (time.monotonic() - self._began_s) * (psutil.cpu_count() or 1)
         others_s = _busy_seconds() - self._busy_s - (_seconds_of_descendants() - self._ours_s)
         return min(1.0, max(0.0, others_s / all_s))
@@ -81,7 +85,7 @@ def this_machine() -> Machine:
     """The computer that this process runs on."""
     return Machine(
         cpu=_cpu_model(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cpus(),
         memory_bytes=psutil.virtual_memory().total,
         kernel=platform.release(),
     )

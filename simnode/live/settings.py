@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simnode.live.sockets.handshake import AccessRules, hosts_for_address
+from simnode.live.sockets.handshake import AccessRules
 from simnode.node.hosts import AllowedHosts
 from simnode.node.subscriptions import SubscriptionCaps
 from simnode.protocol.limits import MIB, Limits
@@ -103,4 +103,4 @@ class NodeSettings:
         Raises:
             ValueError: an allowed host is not understood.
         """
-        return hosts_for_address(self.metrics_host, self.allowed_hosts)
+        return AllowedHosts.listening_on(self.metrics_host, self.allowed_hosts)

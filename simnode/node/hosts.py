@@ -55,7 +55,7 @@ class NotAllowed:
     @property
     def _help(self) -> str:
         # what is no plain name is not repeated as something to type: the peer chose it
-        if self.host is None or not _is_plain(self.host):
+        if self.host is None or not is_host(self.host):
             return f"only --allowed-host '{ANY}' allows it"
         address = _address(self.host)
         if address is None:
@@ -99,6 +99,17 @@ class AllowedHosts:
                 case network:
                     networks.append(network)
         return cls(frozenset(names), tuple(networks), is_any)
+
+    @classmethod
+    def listening_on(cls, address: str, allowed: Iterable[str] = ()) -> Self:
+        """Loopback, the address listened on unless it stands for all addresses, and what users allow.
+
+        Raises:
+            ValueError: an allowed host is not understood (the user's fault).
+        """
+        found = _address(address)
+        own = [] if found is not None and found.is_unspecified else [address]
+        return cls.of([*own, *allowed])
 
     def allows(self, host: str) -> bool:
         """Whether a normalized host is one of them."""
@@ -148,6 +159,14 @@ class NamesTold:
         return f"refused with 403: {refusal}{end}"
 
 
+def is_host(text: str) -> bool:
+    """Whether the text is an address, or could be a DNS name in lower case; one that ends in a number is neither."""
+    if _address(text) is not None:
+        return True
+    is_name = len(text) <= MAX_NAME_LENGTH and _LABELS.fullmatch(text) is not None
+    return is_name and not text.rpartition(".")[2].isdigit()
+
+
 def host_of_authority(text: str) -> str:
     """The host in `HOST` or `HOST:PORT`, normalized: lower case, no final dot, no brackets, one spelling of an address.
 
@@ -195,7 +214,7 @@ def _parse_allowed(text: str) -> str | Network:
         return ip_network(address_found)
     if not host.isascii():
         raise ValueError(f"{text!r} is not ASCII; give the name as browsers send it, in its xn-- form")
-    if not _is_plain(host) or host.rpartition(".")[2].isdigit():
+    if not is_host(host):
         raise ValueError(f"{text!r} is not understood; {UNDERSTOOD}")
     return host
 
@@ -214,8 +233,3 @@ def _address(host: str) -> Address | None:
         return None
     mapped = address.ipv4_mapped if address.version == 6 else None
     return address if mapped is None else mapped
-
-
-def _is_plain(host: str) -> bool:
-    """Whether the text is an address or could be a DNS name."""
-    return _address(host) is not None or (len(host) <= MAX_NAME_LENGTH and _LABELS.fullmatch(host) is not None)

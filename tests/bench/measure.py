@@ -143,7 +143,7 @@ class AnonymousPeak:
 
     def _sample(self) -> None:
         # on any core: a driver that is busy on this one must not keep it from looking
-        os.sched_setaffinity(threading.get_native_id(), range(os.cpu_count() or 1))
+        os.sched_setaffinity(threading.get_native_id(), range(os.cpu_count() or 1))  # noqa: TID251  (all there are)
         started, samples = time.monotonic(), 0
         while not self._stop.wait(SAMPLE_INTERVAL_S):
             self.peak_bytes = max(self.peak_bytes, self._read())

@@ -60,7 +60,7 @@ class Cores:
         Raises:
             Unavailable: there is one only.
         """
-        usable = sorted(os.sched_getaffinity(0))
+        usable = sorted(os.sched_getaffinity(0))  # noqa: TID251  (which, not how many)
         if len(usable) < 2:
             raise Unavailable("server and driver need a core each, and this process may use one only")
         return cls(usable[0], usable[1])

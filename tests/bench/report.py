@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from simnode.metrics.cgroups import usable_cpus
 from tests.bench.measure import median
 from tests.bench.processes import (
     DURABLE,
@@ -117,7 +117,7 @@ def as_json(rows: Sequence[Row], results: Results, *, is_quick: bool, seconds: f
     """Everything, samples included."""
     return {
         "machine": {
-            "cpus": os.cpu_count(),
+            "cpus": usable_cpus(),
             "kernel": platform.release(),
             "architecture": platform.machine(),
             "python": platform.python_version(),

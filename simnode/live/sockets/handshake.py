@@ -9,7 +9,6 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address
 from urllib.parse import parse_qsl, urlsplit
 
 from websockets.datastructures import MultipleValuesError
@@ -50,7 +49,7 @@ class AccessRules:
         Raises:
             ValueError: an allowed host is not understood.
         """
-        return cls(hosts=hosts_for_address(host, allowed_hosts), tokens=frozenset(tokens))
+        return cls(hosts=AllowedHosts.listening_on(host, allowed_hosts), tokens=frozenset(tokens))
 
     def is_valid_token(self, token: str) -> bool:
         """Compared in constant time, so that a guess tells nothing about how close it was."""
@@ -154,19 +153,3 @@ def _check_hosts(request: Request, hosts: AllowedHosts) -> Refused | None:
         return None
     label = "forbidden_host" if refusal.header == "Host" else "forbidden_origin"
     return Refused(HTTPStatus.FORBIDDEN, f"{refusal}\n", label, not_allowed=refusal)
-
-
-def hosts_for_address(host: str, allowed_hosts: Iterable[str]) -> AllowedHosts:
-    """The hosts that a server on this address answers to: loopback, itself, and what the user allows.
-
-    Raises:
-        ValueError: an allowed host is not understood.
-    """
-    return AllowedHosts.of([*([] if _is_unspecified(host) else [host]), *allowed_hosts])
-
-
-def _is_unspecified(host: str) -> bool:
-    try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return False

@@ -25,7 +25,29 @@ def test_shared_memory_of_a_container_is_too_small_unless_somebody_asks_for_more
     [(None, Status.OK), (512 * MIB, Status.FAIL), (2 * GIB, Status.WARN), (8 * GIB, Status.OK)],
 )
 def test_a_memory_limit_must_leave_room_for_the_processes(limit_bytes, status):
-    assert checks.judge_memory_limit(limit_bytes).status is status
+    assert checks.judge_memory_limit(limit_bytes, handlers=2).status is status
+
+
+def test_each_handler_needs_memory():
+    assert checks.judge_memory_limit(2 * GIB, handlers=8).status is Status.WARN
+    finding = checks.judge_memory_limit(2 * GIB, handlers=16)
+    assert finding.status is Status.FAIL
+    assert "16 handlers" in finding.mend
+    assert "--memory=6g" in finding.mend
+    assert checks.judge_memory_limit(5 * GIB, handlers=2).status is Status.OK
+    assert checks.judge_memory_limit(5 * GIB, handlers=32).status is Status.WARN
+
+
+@pytest.mark.parametrize(
+    ("usable", "quota", "handlers", "status"),
+    [(8, None, 8, Status.OK), (1, None, 2, Status.OK), (2, 1.5, 2, Status.OK), (2, 1.5, 8, Status.WARN)],
+)
+def test_handlers_should_have_a_cpu_each(usable, quota, handlers, status):
+    finding = checks.judge_cpus(usable, quota, handlers)
+
+    assert finding.status is status
+    assert finding.found.startswith(str(usable))
+    assert ("1.5" in finding.found) is (quota is not None)
 
 
 @pytest.mark.parametrize(
@@ -69,39 +91,11 @@ def test_whatever_is_not_ok_comes_with_something_to_do():
         checks.judge_ray(None),
         checks.judge_shared_memory(None),
         checks.judge_shared_memory(GIB),
-        checks.judge_memory_limit(1),
-        checks.judge_memory_limit(2 * GIB),
+        checks.judge_memory_limit(1, handlers=2),
+        checks.judge_memory_limit(2 * GIB, handlers=2),
+        checks.judge_cpus(2, None, handlers=3),
         checks.judge_open_files(1),
         checks.judge_port(1, "--port", is_taken=True),
     ]
 
     assert all(finding.status is not Status.OK and finding.mend for finding in findings)
-
-
-def cgroup(root: Path, files: dict[str, str], membership: str) -> int | None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text + "\n")
-    (root / "membership").write_text(membership)
-    return checks.memory_limit(root / "membership", root)
-
-
-def test_the_lowest_limit_of_all_groups_above_counts(tmp_path):
-    files = {"a/b/memory.max": "max", "a/memory.max": str(3 * GIB), "memory.max": str(8 * GIB)}
-
-    assert cgroup(tmp_path, files, "0::/a/b\n") == 3 * GIB
-
-
-def test_a_container_finds_its_limit_at_the_root_whatever_path_it_is_told(tmp_path):
-    assert cgroup(tmp_path, {"memory.max": str(GIB)}, "0::/docker/0123\n") == GIB
-
-
-def test_version_1_has_its_own_directory_and_a_huge_number_for_no_limit(tmp_path):
-    files = {"memory/a/memory.limit_in_bytes": str(GIB), "memory/memory.limit_in_bytes": "9223372036854771712"}
-
-    assert cgroup(tmp_path, files, "3:cpu,cpuacct:/a\n2:memory:/a\n") == GIB
-
-
-@pytest.mark.parametrize("files", [{}, {"memory.max": "max"}, {"memory/memory.limit_in_bytes": "9223372036854771712"}])
-def test_without_a_limit_there_is_none(tmp_path, files):
-    assert cgroup(tmp_path, files, "2:memory:/\n0::/\n") is None

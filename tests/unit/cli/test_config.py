@@ -37,6 +37,14 @@ def test_without_a_file_and_options_the_documented_defaults_hold():
     assert not config.is_durable
 
 
+@pytest.mark.parametrize(("usable", "handlers"), [(1, 2), (2, 2), (7, 7)])
+def test_there_is_a_handler_for_each_cpu_to_use_and_never_only_one(monkeypatch, usable, handlers):
+    """64 CPUs with a quota of two are two."""
+    monkeypatch.setattr("simnode.cli.config.usable_cpus", lambda: usable)
+
+    assert load_config(None, {}).handlers == handlers
+
+
 def test_a_file_has_the_options_names(write):
     config = load_config(
         write(
