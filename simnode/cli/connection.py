@@ -33,6 +33,8 @@ def parse_contract(text: str) -> bytes:
     """
     from simnode.protocol.keys import InvalidIdText, decode_instance_id
 
+    if not text:  # base58 of an instance id of zeros, and what an unset variable of a shell gives
+        raise typer.BadParameter("the key is empty")
     try:
         return decode_instance_id(text)
     except InvalidIdText as error:
@@ -73,7 +75,7 @@ class Target:
                 timeout_s=self.timeout_s,
             )
         except ValueError as error:
-            fail(error, code=EXIT_USAGE)
+            fail(f"--url: {error}", code=EXIT_USAGE)
         try:
             asyncio.run(connected())
         except ClientError as error:

@@ -34,13 +34,12 @@ def put(
         typer.Option(
             metavar="FILE",
             parser=readable_file,
-            help="The contract's code.",
-            show_default="an empty WebAssembly module",
+            help="The contract's code; if not given, an empty WebAssembly module.",
         ),
     ] = None,
     params: Annotated[
         bytes | None,
-        typer.Option(metavar="HEX", parser=parse_hex, help="The contract's parameters.", show_default="none"),
+        typer.Option(metavar="HEX", parser=parse_hex, help="The contract's parameters; if not given, none."),
     ] = None,
     subscribe: Annotated[bool, typer.Option(help="Stay, and print a line for each update.")] = False,
     url: Url = DEFAULT_URL,
@@ -111,7 +110,7 @@ def update(
 def subscribe(
     key: Contract,
     count: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="End after N updates.", show_default="at Ctrl-C")
+        int | None, typer.Option(min=1, metavar="N", help="End after N updates; if not given, at Ctrl-C.")
     ] = None,
     url: Url = DEFAULT_URL,
     encoding: Encoding = EncodingName.NATIVE,

@@ -10,9 +10,12 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -71,10 +74,16 @@ def format_size(nbytes: int) -> str:
     return f"{amount:.1f} {UNITS[unit]}" if unit else f"{nbytes} bytes"
 
 
+def results_console() -> Console:
+    """Standard output for tables; if it is no terminal, whatever FORCE_COLOR says, no line is folded."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=UNFOLDED_WIDTH)
+
+
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A table on standard output; piped, it is as wide as it needs to be, so that no line is folded."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -83,10 +92,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = UNFOLDED_WIDTH
-    console.print(table)
+    results_console().print(table)
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

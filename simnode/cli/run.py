@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simnode.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, describe_os_error, emit, fail, note
+from simnode.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, describe_os_error, emit, fail, results_console
 from simnode.cli.paths import readable_file, user_path
 
 if TYPE_CHECKING:
@@ -17,19 +17,16 @@ if TYPE_CHECKING:
 
 
 def run(
-    scenario: Annotated[
-        str, typer.Argument(help="A scenario file, or the name of a shipped scenario.", show_default="quickstart")
-    ] = "quickstart",
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped scenario.")] = "quickstart",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", parser=user_path, help="Where the files go.", show_default="simnode-run-SCENARIO"),
+        typer.Option(metavar="DIR", parser=user_path, help="Where the files go; if not given, simnode-run-SCENARIO."),
     ] = None,
     payload: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Cut payloads from this file.",
-            show_default="the largest binaries of the environment",
+            help="Cut payloads from this file; if not given, from the largest binaries of the environment.",
             parser=readable_file,
         ),
     ] = None,
@@ -44,8 +41,6 @@ def run(
     import asyncio
     import sys
 
-    from rich.console import Console
-
     from simnode.experiments.artefacts import check_artefacts, default_directory, write_artefacts
     from simnode.experiments.errors import ExperimentFailed
     from simnode.experiments.experiment import Experiment
@@ -56,8 +51,7 @@ def run(
     try:
         loaded = load_scenario(scenario)
     except ScenarioError as error:
-        note(str(error))
-        raise typer.Exit(EXIT_USAGE) from error
+        fail(error, code=EXIT_USAGE)
     experiment = Experiment(
         scenario=loaded,
         payload_paths=[payload] if payload is not None else default_paths(),
@@ -80,7 +74,7 @@ def run(
     if as_json:
         emit(results.to_json())
     else:
-        print_results(results, story, Console())
+        print_results(results, story, results_console())
         emit(f"wrote {', '.join(map(str, paths))} in {story.duration_s:.0f} s")
     failed = [verdict.name for verdict in results.verdicts if not verdict.passed]
     if failed:
@@ -88,10 +82,14 @@ def run(
 
 
 async def _observed(experiment: Experiment) -> tuple[Results, Run]:
+    import sys
+
     from rich.console import Console
 
     from simnode.experiments.experiment import run_experiment
     from simnode.experiments.terminal import ProgressBars
 
-    with ProgressBars(experiment.scenario, Console(stderr=True)) as bars:
+    # FORCE_COLOR would make a terminal of a file
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
+    with ProgressBars(experiment.scenario, console) as bars:
         return await run_experiment(experiment, bars)

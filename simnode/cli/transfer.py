@@ -6,6 +6,7 @@ A file is mapped and sent from there; a state is written as it comes. Neither is
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from blake3 import blake3
 from simnode.cli.output import Bar, emit, emit_json, note, progress_bar
 from simnode.client import Client, Notification
 from simnode.protocol.keys import encode_base58
+from simnode.protocol.limits import MAX_STATE_SIZE, MIB
 from simnode.protocol.messages.contracts import Delta, State, StateAndDelta
 from simnode.storage.output_file import OutputFile
 
@@ -29,14 +31,14 @@ FOLLOW_EVERY_S = 0.1
 
 async def put(client: Client, file: Path, *, code: Path | None, params: bytes, subscribe: bool, as_json: bool) -> None:
     """Stores a contract and prints its key; with `subscribe`, its updates after that."""
-    with _mapped(code) as code_bytes, _mapped(file) as state:
-        async with _upload_bar(client, f"put {file.name}", len(state) + len(code_bytes)):
-            key = await client.put(code=code_bytes, params=params, state=state, subscribe=subscribe)
-        text = encode_base58(key.instance)
-        if as_json:
-            emit_json({"key": text, "code_hash": key.code.hex(), "bytes": len(state)})
-        else:
-            emit(text)
+    code_bytes, state = _content_of(code), _content_of(file)
+    async with _upload_bar(client, f"put {file.name}", len(state) + len(code_bytes)):
+        key = await client.put(code=code_bytes, params=params, state=state, subscribe=subscribe)
+    text = encode_base58(key.instance)
+    if as_json:
+        emit_json({"key": text, "code_hash": key.code.hex(), "bytes": len(state)})
+    else:
+        emit(text)
     if subscribe:
         await _print_updates(client, count=None, as_json=as_json)
 
@@ -66,9 +68,9 @@ async def get(client: Client, contract: bytes, output: Path, *, as_json: bool) -
 async def update(client: Client, contract: bytes, file: Path, *, is_delta: bool, as_json: bool) -> None:
     """Changes a state and prints the new one's summary."""
     key = await client.full_key(contract)
-    with _mapped(file) as payload:
-        async with _upload_bar(client, f"update {file.name}", len(payload)):
-            summary = await (client.update(key, delta=payload) if is_delta else client.update(key, state=payload))
+    payload = _content_of(file)
+    async with _upload_bar(client, f"update {file.name}", len(payload)):
+        summary = await (client.update(key, delta=payload) if is_delta else client.update(key, state=payload))
     if as_json:
         emit_json({"key": encode_base58(contract), "summary": summary.hex()})
     else:
@@ -119,17 +121,29 @@ def _describe(notification: Notification) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _mapped(path: Path | None) -> Iterator[mmap.mmap | bytes]:
-    """A file's content where it is; what cannot be mapped (nothing, or a pipe) is read. No path: the default code."""
+def _content_of(path: Path | None) -> mmap.mmap | bytes:
+    """A file's content where it is; what cannot be mapped (an empty file, a pipe, a file of /proc) is read.
+
+    No path: the default code.
+
+    Raises:
+        OSError: the file cannot be read, or has more than a node takes; the file is named.
+    """
     if path is None:
-        yield DEFAULT_CODE
-        return
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            yield file.read()
-        else:
-            yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return DEFAULT_CODE
+    try:
+        with path.open("rb") as file:
+            content: mmap.mmap | bytes
+            try:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError):
+                content = file.read(MAX_STATE_SIZE + 1)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    if len(content) > MAX_STATE_SIZE:
+        raise OSError(errno.EFBIG, f"more than the {MAX_STATE_SIZE // MIB} MiB that a node takes", str(path))
+    return content
 
 
 @asynccontextmanager

@@ -35,9 +35,14 @@ def connection_url(url: str, *, encoding: Encoding, streaming: bool) -> str:
     >>> connection_url("ws://127.0.0.1:7509", encoding=Encoding.NATIVE, streaming=True)
     'ws://127.0.0.1:7509/v1/contract/command?encodingProtocol=native&streaming=true'
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"{url!r} is not a ws:// or wss:// URL")
+    try:
+        parts = urlsplit(url)
+        # .port judges itself when it is asked for
+        is_websocket = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not a ws:// or wss:// URL: {error}") from None
+    if not is_websocket:
+        raise ValueError(f"{url!r} is not a ws:// or wss:// URL with a host")
     ours = {"encodingProtocol": encoding.value, "streaming": "true" if streaming else "false"}
     kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in ours]
     path = DEFAULT_PATH if parts.path in ("", "/") else parts.path

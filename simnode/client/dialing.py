@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 
 from simnode.client.addresses import connection_url, is_loopback
 from simnode.client.exceptions import ConnectionFailed, HandshakeRefused
@@ -76,7 +76,11 @@ async def dial(address: Address, token: str | None) -> ClientConnection:
         raise HandshakeRefused(refusal.response.status_code, body) from refusal
     except TimeoutError as error:
         raise ConnectionFailed(f"{address.url}: no handshake within {address.open_timeout_s:g} s") from error
-    except (OSError, WebSocketException) as error:
+    except ConnectionRefusedError as error:
+        raise ConnectionFailed(f"{address.url}: connection refused; nothing listens there") from error
+    except InvalidMessage as error:
+        raise ConnectionFailed(f"{address.url}: no WebSocket server answers there: {error.__cause__}") from error
+    except (OSError, UnicodeError, WebSocketException) as error:  # UnicodeError: no resolver takes such a name
         raise ConnectionFailed(f"{address.url}: {error}") from error
     _tune(websocket)
     return websocket

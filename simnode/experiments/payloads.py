@@ -87,9 +87,15 @@ def mapped(path: Path, offset: int, nbytes: int) -> Iterator[memoryview]:
     """Some bytes of a file, without taking heap; the view must not be kept.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be mapped; it is named.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:  # which knows no name
+            error.filename = str(path)
+            raise
+    with content as whole:
         view = memoryview(whole)[offset : offset + nbytes]
         try:
             yield view

@@ -16,6 +16,7 @@ from simnode.cli import transfer
 from simnode.client import ConnectionLost, Notification
 from simnode.protocol.blob import Blob
 from simnode.protocol.keys import encode_base58
+from simnode.protocol.limits import MIB
 from simnode.protocol.messages.contracts import ContractKey, Delta, State, StateAndDelta
 from tests.support.mounts import mounted
 
@@ -280,6 +281,58 @@ async def test_update_sends_the_file_as_what_it_is_said_to_be(tmp_path, capsys, 
 
     assert client.calls == [("update", {name: b"new"})]
     assert capsys.readouterr().out == "ab" * 32 + "\n"
+
+
+@pytest.mark.parametrize("path", ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled", "/dev/null"])
+async def test_what_cannot_be_mapped_is_read(capsys, path):
+    """Files of the kernel have no pages, and some have a length that is not theirs."""
+    client = Client()
+
+    await transfer.put(client, Path(path), code=Path(path), params=b"", subscribe=False, as_json=False)
+    await transfer.update(client, KEY.instance, Path(path), is_delta=True, as_json=False)
+
+    with open(path, "rb") as file:  # noqa: ASYNC230
+        content = file.read()
+    [(_, put), (_, update)] = client.calls
+    assert (put["state"], put["code"], update["delta"]) == (content, content, content)
+
+
+async def test_a_pipe_is_read(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, b"piped")
+    os.close(writer)
+    client = Client()
+
+    await transfer.update(client, KEY.instance, Path(f"/dev/fd/{reader}"), is_delta=False, as_json=False)
+
+    os.close(reader)
+    assert client.calls == [("update", {"state": b"piped"})]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/", "Is a directory"),
+        ("/no/such", "No such file"),
+        ("/proc/self/mem", "Input/output"),
+        ("/dev/zero", "50 MiB"),
+    ],
+)
+async def test_a_file_that_cannot_be_sent_is_named(path, reason):
+    with pytest.raises(OSError, match=reason) as caught:
+        await transfer.put(Client(), Path(path), code=None, params=b"", subscribe=False, as_json=False)
+
+    assert caught.value.filename == path
+
+
+async def test_a_file_beyond_what_a_node_takes_is_named(tmp_path):
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(50 * MIB + 1)
+
+    with pytest.raises(OSError, match="50 MiB") as caught:
+        await transfer.update(Client(), KEY.instance, tmp_path / "large", is_delta=False, as_json=False)
+
+    assert caught.value.filename == str(tmp_path / "large")
 
 
 async def test_subscribe_prints_a_line_for_each_update_and_ends_after_so_many(capsys):

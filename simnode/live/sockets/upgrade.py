@@ -60,6 +60,8 @@ def answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply |
 def _answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply | None:
     end = data.find(_END_OF_HEADERS, 0, MAX_REQUEST_BYTES)
     if end < 0:
+        if (wrong := _what_never_ends(data)) is not None:
+            return Reply(data=_rejection(protocol, HTTPStatus.BAD_REQUEST, f"{wrong}\n"), taken=len(data))
         if len(data) < MAX_REQUEST_BYTES:
             return None
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -83,6 +85,15 @@ def _answer(protocol: ServerProtocol, data: bytes, rules: AccessRules) -> Reply 
     protocol.send_response(response)
     is_accepted = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
     return Reply(data=b"".join(protocol.data_to_send()), taken=taken, accepted=verdict if is_accepted else None)
+
+
+def _what_never_ends(data: bytes) -> str | None:
+    """Why these bytes cannot become a request, however many follow; None: they can."""
+    if data and not data[:1].isalpha():
+        return "this is no HTTP; the port takes no TLS (ws://, not wss://)"
+    if b"\n\n" in data[:MAX_REQUEST_BYTES]:
+        return "the lines of a request end with CR LF"
+    return None
 
 
 def _rejection(protocol: ServerProtocol, status: HTTPStatus, text: str, methods: tuple[str, ...] = ()) -> bytes:

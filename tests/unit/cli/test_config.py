@@ -51,6 +51,7 @@ def test_a_file_has_the_options_names(write):
             """
             host = "::1"
             port = 0
+            metrics-host = "[::1]"
             metrics-port = 1
             handlers = 3
             connections-per-handler = 4
@@ -70,6 +71,7 @@ def test_a_file_has_the_options_names(write):
         {
             "host": "::1",
             "port": 0,
+            "metrics-host": "::1",
             "metrics-port": 1,
             "handlers": 3,
             "connections-per-handler": 4,
@@ -140,6 +142,43 @@ def test_a_missing_file_is_named(tmp_path):
     assert "nowhere.toml: No such file" in refusal(tmp_path / "nowhere.toml")
 
 
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("[::1]", "::1"), ("::", "::"), ("0.0.0.0", "0.0.0.0"), ("Node.Example", "node.example"), ("fe80::1%eth0",) * 2],
+)
+def test_addresses_and_names_can_be_listened_on(given, host):
+    assert load_config(None, {"host": given, "metrics-host": given}).host == host
+
+
+@pytest.mark.parametrize(
+    "given", ["", "[::1", "::1]", "[node]", "*", "a b", "a:1", "http://a", "1.2.3", "300.1.1.1", "0"]
+)
+def test_what_cannot_be_listened_on_is_refused_with_its_option(given):
+    assert refusal(host=given).startswith(f"--host: {given!r} is not an address or a name")
+    assert refusal(metrics_host=given).startswith("--metrics-host: ")
+
+
+def test_two_servers_cannot_have_one_port(write):
+    assert "both 1" in refusal(port=1, metrics_port=1)
+    assert "both 1" in refusal(port=1, metrics_port=1, host="0.0.0.0", metrics_host="127.0.0.2")
+    assert load_config(None, {"port": 0, "metrics-port": 0}).port == 0
+    assert load_config(None, {"port": 1, "metrics-port": 1, "metrics-host": "127.0.0.2"}).port == 1
+
+
+def test_an_allowed_host_that_is_not_understood_is_refused_with_its_line(write):
+    message = refusal(write('port = 1\nallowed-host = ["fine", "http://a/b"]\n'))
+
+    assert "node.toml:2: allowed-host: 'http://a/b' is not understood" in message
+    assert "192.168.0.0/16" in message
+
+
+def test_a_wrong_variable_is_blamed_on_itself():
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"port": 70000}, from_environment={"port"})
+
+    assert str(caught.value).startswith("SIMNODE_PORT: ")
+
+
 def test_a_store_on_disk_needs_a_directory():
     assert refusal(store="disk") == "store 'disk' needs a data-dir"
 
@@ -167,6 +206,7 @@ def test_every_setting_reaches_the_node():
     options = {
         "host": "127.0.0.2",
         "port": 1,
+        "metrics-host": "127.0.0.3",
         "metrics-port": 2,
         "handlers": 3,
         "connections-per-handler": 4,
@@ -179,7 +219,8 @@ def test_every_setting_reaches_the_node():
 
     settings = load_config(None, options).node_settings(RUN_DIR)
 
-    assert (settings.host, settings.port, settings.metrics_port) == ("127.0.0.2", 1, 2)
+    assert (settings.host, settings.port) == ("127.0.0.2", 1)
+    assert (settings.metrics_host, settings.metrics_port) == ("127.0.0.3", 2)
     assert (settings.handlers, settings.connections_per_handler) == (3, 4)
     assert (settings.memory_budget_bytes, settings.always_chunk) == (5 * MIB, True)
     assert (settings.tokens, settings.allowed_hosts, settings.json_logs) == ({"t"}, {"h"}, True)

@@ -30,6 +30,15 @@ def test_a_piped_table_folds_no_line(capsys):
     assert ["[red]", "2"] in lines
 
 
+def test_a_piped_table_folds_no_line_in_colour_either(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+
+    print_table(("KEY", "STATE"), [("k" * 300, "1 byte")])
+
+    assert "k" * 300 in capsys.readouterr().out
+
+
 def test_an_unknown_fact_is_a_question_mark(capsys):
     print_facts({"code_hash": "ab", "n": None, "empty": ""})
 

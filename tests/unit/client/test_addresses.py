@@ -29,7 +29,13 @@ def test_parameters_of_ours_in_the_url_are_replaced_and_not_repeated() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["http://h/x", "h:7509", "ws://", "/v1/contract/command", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://h/x", "h:7509", "ws://", "ws://:7509", "/v1/contract/command", ""),
+        *("ws://h:99999", "ws://h:x", "ws://h:0", "ws://[::1", "ws://[h]"),
+    ],
+)
 def test_what_is_no_websocket_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not a ws:// or wss:// URL"):
         connection_url(url, encoding=Encoding.NATIVE, streaming=True)

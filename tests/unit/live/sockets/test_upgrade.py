@@ -70,6 +70,25 @@ def test_endless_head_has_no_body_either() -> None:
     assert parts(reply)[0::2] == (431, b"")
 
 
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"\x16\x03\x01\x02\x00", "no TLS"), (b"GET /healthz HTTP/1.0\n\n", "CR LF"), (b"\0", "no HTTP")],
+)
+def test_what_can_never_become_a_request_is_answered_at_once(data: bytes, reason: str) -> None:
+    """A client that begins with TLS waits for our part of it, and we would wait for the rest of a request."""
+    reply = answer(ServerProtocol(max_size=None), data, AccessRules())
+
+    assert reply is not None
+    status, _, body = parts(reply)
+    assert status == 400
+    assert reason in body.decode()
+
+
+@pytest.mark.parametrize("data", [b"", b"G", b"GET /healthz HTTP/1.1\r\n", b"GET / HTTP/1.1\nHost: a\n"])
+def test_what_may_become_a_request_is_waited_for(data: bytes) -> None:
+    assert answer(ServerProtocol(max_size=None), data, AccessRules()) is None
+
+
 def test_a_method_that_a_path_does_not_take_is_told_which_it_takes() -> None:
     status, headers, _ = parts(reply_to("POST /healthz HTTP/1.1"))
 
