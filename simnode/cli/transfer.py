@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import mmap
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 

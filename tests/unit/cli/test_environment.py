@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "handlers": (11, 12, 13),
     "connections-per-handler": (1, 2, 3),
     "data-dir": ("in-file", "in-environment", "on-line"),
+    "allow-lost-segments": (True, False, True),
     "memory-budget": ("1MiB", "2MiB", "3MiB"),
     "chunked-responses": ("always", "opt-in", "always"),
     "token": (["a"], ["b"], ["c"]),
@@ -62,7 +63,8 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(serve
     (tmp_path / "node.toml").write_text(f"{name} = {json.dumps(in_file)}\n")
     variable = in_environment if isinstance(in_environment, list) else [str(in_environment)]
     environment = {variable_of(name): " ".join(variable)}
-    line = [f"--{name}={value}" for value in (on_line if isinstance(on_line, list) else [on_line])]
+    values = on_line if isinstance(on_line, list) else [on_line]
+    line = [f"--{name}" if value is True else f"--{name}={value}" for value in values]
 
     def expected(value: Any) -> Any:
         return getattr(ServeConfig.model_validate({name: value}), name.replace("-", "_"))
