@@ -63,9 +63,6 @@ def _as_data_dir(value: Path) -> Path:
     return path
 
 
-DataDir = Annotated[Path, AfterValidator(_as_data_dir)]
-
-
 def _as_address(value: str) -> str:
     """An address or a name to listen on, in lower case; brackets around an IPv6 address go."""
     host = value.lower()
@@ -82,6 +79,7 @@ def _as_allowed(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+DataDir = Annotated[Path, AfterValidator(_as_data_dir)]
 Host = Annotated[str, AfterValidator(_as_address)]
 Port = Annotated[NonNegativeInt, Field(le=MAX_PORT)]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simnode.cli.output import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    describe_os_error,
-    emit,
-    fail,
-    results_console,
-)
+from simnode.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, describe_os_error, emit, fail, results_console
 from simnode.cli.paths import readable_file, user_path
 
 if TYPE_CHECKING:

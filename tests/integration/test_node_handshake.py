@@ -100,6 +100,31 @@ def test_health_is_told_over_plain_http(node: LiveNode) -> None:
     assert reply.endswith(b"\r\n\r\nok\n")
 
 
+@pytest.mark.parametrize(
+    ("request_", "status", "body"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: 10.244.3.17:7509\r\nUser-Agent: kube-probe/1.31\r\n\r\n", 200, b"ok\n"),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 200, b"ok\n"),
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200, b"ok\n"),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, b""),
+        (b"POST /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"/healthz takes GET and HEAD.\n"),
+        (b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, b""),
+        (b"HEAD /v1/contract/command HTTP/1.1\r\nHost: localhost\r\n\r\n", 426, b""),
+        (b"HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403, b""),
+        (b"HEAD / HTTP/3.0\r\n\r\n", 400, b""),
+    ],
+)
+def test_plain_http_is_answered_as_a_probe_expects(node: LiveNode, request_: bytes, status: int, body: bytes) -> None:
+    found, reply = http(node.url, request_)
+
+    assert found == status
+    assert reply.partition(b"\r\n\r\n")[2] == body
+
+
+def test_a_client_that_begins_with_tls_is_answered_at_once(node: LiveNode) -> None:
+    assert http(node.url, b"\x16\x03\x01\x02\x00\x01")[0] == 400
+
+
 def test_what_is_not_http_gets_400(node: LiveNode) -> None:
     assert http(node.url, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")[0] == 400
 

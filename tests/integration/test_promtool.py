@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,6 +82,40 @@ def test_own_memory_is_in_the_scrape(exporter: Exporter) -> None:
         lines = scrape(exporter)[1].splitlines()
         values = [float(line.split()[-1]) for line in lines if line.startswith(b"simnode_memory_pss_bytes{")]
     assert min(values) > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "body"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403", b"--allowed-host evil.example "),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", b"400", b"Host"),
+        (b"GET /metrics HTTP/1.0\r\n\r\n", b"200", b"simnode_requests_total{"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404", b"/metrics"),
+        (b"GET /healthz HTTP/1.1\r\nHost: 10.244.3.17\r\n\r\n", b"200", b"ok\n"),
+        (b"HEAD /healthz HTTP/1.0\r\n\r\n", b"200", None),
+        (b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", b"200", None),
+        (b"HEAD /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403", None),
+    ],
+)
+def test_requests_are_judged_by_host_path_and_method(
+    exporter: Exporter, request_: bytes, status: bytes, body: bytes | None
+) -> None:
+    with socket.create_connection((exporter.server.host, exporter.server.port), timeout=10) as sock:
+        sock.sendall(request_)
+        with sock.makefile("rb") as reply:
+            head, _, found = reply.read().partition(b"\r\n\r\n")
+
+    assert head.split()[1] == status
+    assert found == b"" if body is None else body in found
+    assert b"Content-Length: 0" not in head
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_ipv6_addresses_are_served(tmp_path: Path) -> None:
+    build = BuildInfo(version="0.1.0", python="3.11.7", ray="2.60.0")
+    with Exporter(tmp_path, build=build, host="::1", port=0) as exporter:
+        assert exporter.server.url.startswith("http://[::1]:")
+        assert b"simnode_build_info" in scrape(exporter)[1]
 
 
 def test_closed_exporter_listens_no_more(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "handlers": (11, 12, 13),
     "connections-per-handler": (1, 2, 3),
     "data-dir": ("in-file", "in-environment", "on-line"),
+    "allow-lost-segments": (True, False, True),
     "memory-budget": ("1MiB", "2MiB", "3MiB"),
     "chunked-responses": ("always", "opt-in", "always"),
     "token": (["a"], ["b"], ["c"]),
@@ -53,8 +54,7 @@ def test_every_option_has_its_variable_and_is_in_the_table_above():
     for option, parameter in PARAMETERS.items():
         assert parameter.envvar == variable_of(option)
         assert getattr(parameter, "show_envvar", False), option
-    others = {"--store", "--allow-lost-segments"}
-    assert {f"--{name}" for name in VALUES} | others | OF_THE_COMMAND == set(PARAMETERS)
+    assert {f"--{name}" for name in VALUES} | {"--store"} | OF_THE_COMMAND == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", list(VALUES))
@@ -63,7 +63,8 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(serve
     (tmp_path / "node.toml").write_text(f"{name} = {json.dumps(in_file)}\n")
     variable = in_environment if isinstance(in_environment, list) else [str(in_environment)]
     environment = {variable_of(name): " ".join(variable)}
-    line = [f"--{name}={value}" for value in (on_line if isinstance(on_line, list) else [on_line])]
+    values = on_line if isinstance(on_line, list) else [on_line]
+    line = [f"--{name}" if value is True else f"--{name}={value}" for value in values]
 
     def expected(value: Any) -> Any:
         return getattr(ServeConfig.model_validate({name: value}), name.replace("-", "_"))
@@ -82,16 +83,6 @@ def test_the_same_for_the_store_which_must_agree_with_a_directory(serve, tmp_pat
 
     assert serve("--config", "node.toml", "--data-dir=d", SIMNODE_STORE="disk")[0].store == "disk"
     assert serve("--data-dir=d", "--store=disk", SIMNODE_STORE="memory")[0].store == "disk"
-
-
-def test_a_flag_can_be_set_in_the_environment_and_unset_there_too(serve, tmp_path):
-    (tmp_path / "node.toml").write_text("allow-lost-segments = true\n")
-
-    assert serve()[0].allow_lost_segments is False
-    assert serve(SIMNODE_ALLOW_LOST_SEGMENTS="1")[0].allow_lost_segments is True
-    assert serve("--config", "node.toml")[0].allow_lost_segments is True
-    assert serve("--config", "node.toml", SIMNODE_ALLOW_LOST_SEGMENTS="0")[0].allow_lost_segments is False
-    assert serve("--allow-lost-segments", SIMNODE_ALLOW_LOST_SEGMENTS="0")[0].allow_lost_segments is True
 
 
 def test_the_file_and_the_form_of_the_answer_have_variables_too(serve, tmp_path):
