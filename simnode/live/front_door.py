@@ -102,6 +102,7 @@ class FrontDoor:
                 loop.remove_reader(sock.fileno())
                 sock.close()
         for sock in self._homeless:
+            self._refused[("no_handler",)].inc()
             sock.close()
         self._settings.socket_path("front_door").unlink(missing_ok=True)
 

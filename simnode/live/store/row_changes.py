@@ -69,6 +69,8 @@ class Batch:
         self.changes: list[tuple[ContractRow, Payload | None]] = []
         self.answers: list[tuple[Write, Any]] = []
         self.subscribed: list[tuple[Link, bytes]] = []
+        #: how many writes put something into it
+        self.writes = 0
         #: retired when it is committed
         self.old_segments: list[SegmentRef] = []
 
@@ -105,9 +107,11 @@ class RowChanges:
         elif method == "register_delegate":
             key, code_hash = args
             batch.delegates[key] = code_hash
+            batch.writes += 1
         else:
             (key,) = args
             batch.delegates[key] = None
+            batch.writes += 1
         batch.answers.append((write, result))
 
     def forget(self) -> None:
@@ -167,6 +171,7 @@ class RowChanges:
         row = ContractRow(instance, 1, code_hash, own_params, extents)
         batch.rows[instance] = row
         batch.replaced[instance] = None
+        batch.writes += 1
         return row, adopted
 
     async def _update(
@@ -243,6 +248,7 @@ def _record(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload
         return  # nothing changed, so nobody is told
     batch.rows[row.instance] = row
     batch.replaced.setdefault(row.instance, current)
+    batch.writes += 1
     batch.changes.append((row, delta))
     old = segment_refs(current.state)
     if old:
