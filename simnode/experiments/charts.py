@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from simnode.experiments.results import CLIENT, HANDLER, Phase, Results, Timeline
 from simnode.experiments.scenario import Figure, Mode, Operation, format_size
+from simnode.experiments.tables import mark
 from simnode.metrics.model import Role
 from simnode.protocol.limits import MIB
 
@@ -244,4 +245,4 @@ def _bar_label(phase: Phase, figure: Figure, names_operation: bool) -> str:
     if names_operation:
         return value
     ratio = phase.ratios.get("single", {}).get(figure)
-    return value if ratio is None else f"{value} ({ratio:.2f} ×)"
+    return value if ratio is None else f"{value} ({mark(phase, 'single', figure)}{ratio:.2f} ×)"

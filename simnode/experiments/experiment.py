@@ -1,6 +1,7 @@
 """A whole experiment. Enters: a scenario. Leaves: results and the story of the run. Next: `phase.py`.
 
-For each mode a node of its own, so that no mode inherits another's memory.
+For each mode a node of its own, so that no mode inherits another's memory. All of them are up at the
+same time: what is to be compared is done in turns, an operation or some of each mode after the other.
 """
 
 from __future__ import annotations
@@ -8,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from simnode.experiments.figures import with_ratios
 from simnode.experiments.machine import CpuMeter, ModeRun, Run, this_machine, versions
-from simnode.experiments.node_process import NodePlan, running_node
+from simnode.experiments.node_process import NodeAddress, NodePlan, running_node
 from simnode.experiments.payloads import Cut, choose_cuts
-from simnode.experiments.phase import PhasePlan, run_phase
+from simnode.experiments.phase import PhasePlan, begin_phase
 from simnode.experiments.results import PayloadFile, Phase, Results
-from simnode.experiments.scenario import Mode, Scenario
+from simnode.experiments.scenario import Mode, Operation, Payload, Scenario
 from simnode.experiments.thresholds import judge
+from simnode.protocol.codec.base import Encoding
 
 
 class Observer(Protocol):
@@ -30,11 +32,11 @@ class Observer(Protocol):
     def node_starts(self, mode: Mode) -> None:
         """A node is being started."""
 
-    def phase_starts(self, plan: PhasePlan) -> None:
-        """Clients are being started."""
+    def step_starts(self, plans: Sequence[PhasePlan]) -> None:
+        """Clients are being started, for the same phase in every mode."""
 
     def operation_done(self) -> None:
-        """A put or a get of the phase."""
+        """A put or a get of one of the phases."""
 
     def phase_ends(self, phase: Phase) -> None:
         """It was measured; it has no ratios yet."""
@@ -71,11 +73,17 @@ async def run_experiment(experiment: Experiment, observer: Observer) -> tuple[Re
         for payload in scenario.payloads
     }
     phases: list[Phase] = []
-    modes = []
-    for mode in scenario.modes:
-        found, mode_run = await _run_mode(experiment, mode, cuts, observer)
-        phases += found
-        modes.append(mode_run)
+    modes: list[_RunningMode] = []
+    async with AsyncExitStack() as stopped:
+        for mode in scenario.modes:
+            observer.node_starts(mode)
+            modes.append(await _start(experiment, mode, stopped))
+        meter = CpuMeter()
+        for step in _steps(scenario):
+            phases += await _take_step(step, modes, cuts, observer)
+        others = meter.share_of_others()
+        for running in modes:
+            await running.stop()
     compared = with_ratios(phases)
     used = {cut.path for of_size in cuts.values() for cut in of_size}
     results = Results(
@@ -91,16 +99,43 @@ async def run_experiment(experiment: Experiment, observer: Observer) -> tuple[Re
         command=tuple(experiment.command),
         started_at=started_at.isoformat(timespec="seconds"),
         duration_s=time.monotonic() - began_s,
-        modes=tuple(modes),
+        cpu_share_of_others=others,
+        modes=tuple(running.story() for running in modes),
         machine=this_machine(),
         versions=versions(),
     )
     return results, run
 
 
-async def _run_mode(
-    experiment: Experiment, mode: Mode, cuts: Mapping[int, Sequence[Cut]], observer: Observer
-) -> tuple[list[Phase], ModeRun]:
+class _RunningMode:
+    """A node that is up."""
+
+    def __init__(self, mode: Mode, node: NodeAddress, kept: AsyncExitStack, node_start_s: float) -> None:
+        self.mode = mode
+        self.node = node
+        #: the node and every client that it had
+        self.kept = kept
+        self.phases_s = 0.0
+        self._node_start_s = node_start_s
+        self._node_stop_s = 0.0
+
+    async def stop(self) -> None:
+        """Ends the clients and the node."""
+        began_s = time.monotonic()
+        await self.kept.aclose()
+        self._node_stop_s = time.monotonic() - began_s
+
+    def story(self) -> ModeRun:
+        """How long it took."""
+        return ModeRun(
+            mode=self.mode,
+            node_start_s=self._node_start_s,
+            phases_s=self.phases_s,
+            node_stop_s=self._node_stop_s,
+        )
+
+
+async def _start(experiment: Experiment, mode: Mode, stopped: AsyncExitStack) -> _RunningMode:
     scenario = experiment.scenario
     plan = NodePlan(
         response_mode=mode,
@@ -108,40 +143,58 @@ async def _run_mode(
         memory_budget_bytes=scenario.node.memory_budget,
         free_segments_bytes=scenario.node.free_segments,
     )
-    observer.node_starts(mode)
     began_s = time.monotonic()
-    async with AsyncExitStack() as kept:
-        node = await kept.enter_async_context(running_node(experiment.node_command, plan))
-        up_s, meter = time.monotonic(), CpuMeter()
-        phases = []
-        for phase_plan in _plans(scenario, mode, cuts):
-            observer.phase_starts(phase_plan)
-            phase = await run_phase(phase_plan, node, kept, observer.operation_done)
-            observer.phase_ends(phase)
-            phases.append(phase)
-        others, done_s = meter.share_of_others(), time.monotonic()
-    mode_run = ModeRun(
-        mode=mode,
-        node_start_s=up_s - began_s,
-        phases_s=done_s - up_s,
-        node_stop_s=time.monotonic() - done_s,
-        cpu_share_of_others=others,
-    )
-    return phases, mode_run
+    kept = await stopped.enter_async_context(AsyncExitStack())
+    node = await kept.enter_async_context(running_node(experiment.node_command, plan))
+    return _RunningMode(mode, node, kept, time.monotonic() - began_s)
 
 
-def _plans(scenario: Scenario, mode: Mode, cuts: Mapping[int, Sequence[Cut]]) -> list[PhasePlan]:
-    return [
-        PhasePlan(
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What every mode does, before the next step."""
+
+    encoding: Encoding
+    payload: Payload
+    operation: Operation
+    clients: int
+    memory_hz: int
+
+    def plan(self, mode: Mode, cuts: Sequence[Cut]) -> PhasePlan:
+        """The phase of one mode."""
+        return PhasePlan(
             mode=mode,
-            encoding=encoding,
-            operation=operation,
-            payload=payload,
-            cuts=cuts[payload.size],
-            clients=scenario.clients,
-            memory_hz=scenario.sampling.memory_hz,
+            encoding=self.encoding,
+            operation=self.operation,
+            payload=self.payload,
+            cuts=cuts,
+            clients=self.clients,
+            memory_hz=self.memory_hz,
         )
-        for encoding in scenario.encodings
-        for payload in scenario.payloads
-        for operation in scenario.operations
-    ]
+
+
+def _steps(scenario: Scenario) -> Iterator[_Step]:
+    for encoding in scenario.encodings:
+        for payload in scenario.payloads:
+            for operation in scenario.operations:
+                yield _Step(encoding, payload, operation, scenario.clients, scenario.sampling.memory_hz)
+
+
+async def _take_step(
+    step: _Step, modes: Sequence[_RunningMode], cuts: Mapping[int, Sequence[Cut]], observer: Observer
+) -> list[Phase]:
+    """The same phase in every mode, in turns (A B C D A B C D and so on)."""
+    plans = [step.plan(running.mode, cuts[step.payload.size]) for running in modes]
+    with ExitStack() as opened:
+        observer.step_starts(plans)
+        phases = []
+        for running, plan in zip(modes, plans, strict=True):
+            phases.append(await begin_phase(plan, running.node, running.kept, opened))
+        for turn in plans[0].turns:
+            for running, phase in zip(modes, phases, strict=True):
+                began_s = time.monotonic()
+                await phase.take_turn(turn, observer.operation_done)
+                running.phases_s += time.monotonic() - began_s
+        results = [phase.result() for phase in phases]
+    for result in results:
+        observer.phase_ends(result)
+    return results

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from simnode.experiments.control import control_of
 from simnode.experiments.measuring import Idle, Row
 from simnode.experiments.results import CLIENT, Memory, Phase, Speed, Timeline
-from simnode.experiments.scenario import Figure, Mode
+from simnode.experiments.scenario import Figure, Mode, Operation
 
 P99_SAMPLES = 100
 """With fewer samples there is no p99."""
@@ -84,20 +85,21 @@ def timeline_of(rows: Sequence[Row], names: Sequence[str], idle: Idle, duration_
 
 
 def with_ratios(phases: Iterable[Phase]) -> tuple[Phase, ...]:
-    """The phases, each with its ratios to the same phase in each of `COMPARED_MODES` that was run."""
+    """The phases, each but puts with its ratios to the same phase in each of `COMPARED_MODES` that was run."""
     phases = tuple(phases)
-    return tuple(
-        phase.model_copy(
-            update={
-                "ratios": {
-                    mode: _ratios(phase, other)
-                    for mode in COMPARED_MODES
-                    if (other := counterpart(phase, mode, phases)) is not None
-                }
-            }
-        )
-        for phase in phases
-    )
+    return tuple(phase if phase.operation is Operation.PUT else _compared(phase, phases) for phase in phases)
+
+
+def _compared(phase: Phase, phases: tuple[Phase, ...]) -> Phase:
+    others = {mode: other for mode in COMPARED_MODES if (other := counterpart(phase, mode, phases)) is not None}
+    control = control_of(phase, phases)
+    alike = {
+        mode: tuple(figure for figure in COMPARED_FIGURES if control.explains(figure, phase, other))
+        for mode, other in others.items()
+        if control is not None and mode != phase.mode
+    }
+    ratios = {mode: _ratios(phase, other) for mode, other in others.items()}
+    return phase.model_copy(update={"ratios": ratios, "alike": alike})
 
 
 def counterpart(phase: Phase, mode: Mode, phases: Iterable[Phase]) -> Phase | None:

@@ -32,34 +32,33 @@ class Machine(Record):
 
 
 class ModeRun(Record):
-    """How long one mode took, and who else used the machine meanwhile.
+    """How long one mode took.
 
     Attributes:
-        cpu_share_of_others: of all cores, while clients were at work: what no process of the experiment used.
+        phases_s: all of its turns.
     """
 
     mode: Mode
     node_start_s: float
     phases_s: float
     node_stop_s: float
-    cpu_share_of_others: float
 
 
 class Run(Record):
-    """One run of a scenario."""
+    """One run of a scenario.
+
+    Attributes:
+        cpu_share_of_others: of all cores, while the nodes were up: what no process of the experiment used.
+    """
 
     schema_version: Literal[1]
     command: tuple[str, ...]
     started_at: str
     duration_s: float
+    cpu_share_of_others: float
     modes: tuple[ModeRun, ...]
     machine: Machine
     versions: dict[str, str]
-
-    @property
-    def cpu_share_of_others(self) -> float:
-        """The highest of the modes'."""
-        return max(mode.cpu_share_of_others for mode in self.modes)
 
     def to_json(self) -> str:
         """As it is written to `run.json`."""

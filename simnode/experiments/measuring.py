@@ -36,7 +36,7 @@ class Row:
     """One look.
 
     Attributes:
-        at_s: seconds since the recorder began.
+        at_s: seconds that the recorder had looked for, its pauses aside.
         rss_anon: bytes of each group, in the recorder's order.
         backlog: outbound bytes that are due and not yet written.
         materialized: bytes of it that are in the heap.
@@ -85,7 +85,7 @@ class RssAnonFile:
 
 
 class Recorder:
-    """Looks for as long as the block lasts.
+    """Looks for as long as the block lasts, but for its pauses, in which its clock stands still.
 
     Args:
         groups: the pids of each group, whose memory is added up.
@@ -100,15 +100,32 @@ class Recorder:
         self._slabs = slabs
         self._lost: str | None = None
         self._closing = threading.Event()
+        self._is_looking = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         with contextlib.ExitStack() as opened:
             self._groups = [[self._open(opened, name, pid) for pid in pids] for name, pids in groups.items()]
             self._opened = opened.pop_all()
-        self._began_s = time.monotonic()
+        #: what the clock says while it stands still
+        self._looked_for_s = 0.0
+        #: when the latest pause ended; None in one
+        self._resumed_s: float | None = None
+        self.resume()
 
     def now(self) -> float:
-        """Seconds since the recorder began."""
-        return time.monotonic() - self._began_s
+        """Seconds that it has looked for."""
+        resumed_s = self._resumed_s
+        return self._looked_for_s if resumed_s is None else self._looked_for_s + time.monotonic() - resumed_s
+
+    async def pause(self) -> None:
+        """Looks once more, and then not before `resume`. Raises as `looked`."""
+        await self.looked()
+        self._is_looking.clear()
+        self._looked_for_s, self._resumed_s = self.now(), None
+
+    def resume(self) -> None:
+        """Looks again."""
+        self._resumed_s = time.monotonic()
+        self._is_looking.set()
 
     async def idle(self) -> Idle:
         """Waits until no group moves any more, or `STEADY_TIMEOUT_S`.
@@ -150,6 +167,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing.set()
+        self._is_looking.set()
         self._thread.join()
         self._opened.close()
 
@@ -176,6 +194,9 @@ class Recorder:
     def _run(self) -> None:
         next_s = time.monotonic()
         while not self._closing.wait(max(0.0, next_s - time.monotonic())):
+            if not self._is_looking.is_set():
+                self._is_looking.wait()
+                continue
             try:
                 self._look()
             except ProcessLookupError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from simnode.experiments import charts
 from simnode.experiments.machine import Run
-from simnode.experiments.results import CLIENT, HANDLER, Phase, Results
-from simnode.experiments.scenario import Figure, Operation, format_size
-from simnode.protocol.limits import MIB
+from simnode.experiments.results import CLIENT, HANDLER, Results
+from simnode.experiments.scenario import format_size
+from simnode.experiments.tables import CONTROL_NOTE, format_mib, format_number, sections
 
 BUSY_OTHERS = 0.15
 """With more of the CPU in others' hands, latencies say little."""
@@ -24,17 +24,17 @@ def render_report(results: Results, run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(mib=format_mib, ratio=format_ratio, size=format_size, number=format_number)
+    environment.filters.update(mib=format_mib, size=format_size, number=format_number)
     memory, backlog = charts.memory_pictures(results), charts.backlog_pictures(results)
     return environment.get_template("report.html.j2").render(
         results=results,
         run=run,
-        figures=Figure,
         charts=charts,
         client=CLIENT,
         handler=HANDLER,
         roles=[group for group in charts.NAMES if group in results.phases[0].memory.idle_bytes and group != CLIENT],
         sections=sections(results),
+        control_note=CONTROL_NOTE,
         cautions=cautions(results, run),
         handler_bars=charts.handler_bars(results),
         client_bars=charts.client_bars(results),
@@ -44,18 +44,6 @@ def render_report(results: Results, run: Run) -> str:
         backlog_legend=charts.legend(backlog),
         configuration=results.scenario.model_dump_json(indent=2, by_alias=True),
     )
-
-
-def sections(results: Results) -> list[tuple[str, list[Phase]]]:
-    """The phases to be compared, under a heading each: those that differ in their mode only."""
-    many = len(results.scenario.encodings) > 1
-    found: dict[str, list[Phase]] = {}
-    for phase in sorted(
-        results.phases, key=lambda phase: (phase.payload_bytes, list(Operation).index(phase.operation))
-    ):
-        encoding = f", {phase.encoding.value}" if many else ""
-        found.setdefault(f"{format_size(phase.payload_bytes)} {phase.operation}{encoding}", []).append(phase)
-    return list(found.items())
 
 
 def cautions(results: Results, run: Run) -> list[str]:
@@ -79,20 +67,3 @@ def cautions(results: Results, run: Run) -> list[str]:
             "so what is over idle is uncertain there."
         )
     return found
-
-
-def format_mib(nbytes: float) -> str:
-    """Two digits behind the point: a page is 0.004 MiB."""
-    return f"{nbytes / MIB:.2f}"
-
-
-def format_ratio(value: float | None) -> str:
-    """`0.50`, or a dash for none."""
-    return "–" if value is None else f"{value:.2f}"
-
-
-def format_number(value: float | None) -> str:
-    """Three significant digits where there are fewer than three before the point; a dash for none."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

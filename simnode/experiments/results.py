@@ -84,7 +84,9 @@ class Phase(Record):
         materialized_peak_bytes: exact.
         content_mismatches: operations whose content was not what it should be.
         cpu_seconds: of the clients and of the handlers at work.
-        ratios: each figure divided by that of another mode; None where that is 0.
+        ratios: each figure divided by that of another mode; None where that is 0. Puts have none: they are the
+            same work in every mode.
+        alike: the figures that differ from another mode's by no more than those of puts do, which is chance.
     """
 
     mode: Mode
@@ -100,6 +102,7 @@ class Phase(Record):
     content_mismatches: int
     cpu_seconds: dict[str, float]
     ratios: dict[Mode, dict[Figure, float | None]]
+    alike: dict[Mode, tuple[Figure, ...]]
     timeline: Timeline
 
     def figure(self, figure: Figure) -> float:

@@ -5,7 +5,7 @@ Bars go to standard error and the tables to standard output, so that either can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +17,10 @@ from rich.text import Text
 
 from simnode.experiments.machine import Run
 from simnode.experiments.phase import PhasePlan
-from simnode.experiments.report import cautions, format_mib, format_number, format_ratio, sections
-from simnode.experiments.results import CLIENT, HANDLER, Phase, Results, Verdict
-from simnode.experiments.scenario import Figure, Mode, Scenario, format_size
+from simnode.experiments.report import cautions
+from simnode.experiments.results import HANDLER, Phase, Results, Verdict
+from simnode.experiments.scenario import Mode, Scenario, format_size
+from simnode.experiments.tables import CONTROL_NOTE, format_mib, format_number, sections
 
 COLUMNS = {
     "mode": "mode",
@@ -72,12 +73,13 @@ class ProgressBars:
         """Says that a node is being started."""
         self._show(f"{mode}: starting a node", None)
 
-    def phase_starts(self, plan: PhasePlan) -> None:
-        """Begins the bar of a phase."""
-        self._show(f"{plan.mode}: {format_size(plan.payload.size)} {plan.operation}", plan.operations)
+    def step_starts(self, plans: Sequence[PhasePlan]) -> None:
+        """Begins the bar of the same phase in every mode."""
+        of_all = sum(plan.operations for plan in plans)
+        self._show(f"{format_size(plans[0].payload.size)} {plans[0].operation}, in turns", of_all)
 
     def operation_done(self) -> None:
-        """Moves the bar of the phase."""
+        """Moves the bar of the phases that are under way."""
         assert self._current is not None
         self._progress.advance(self._current)
 
@@ -109,7 +111,11 @@ class ProgressBars:
 
 def print_results(results: Results, run: Run, console: Console) -> None:
     """The figures of every phase, the thresholds, and what to be careful about."""
+    width = console.width
     console.print(_fitting_table(results, console))
+    console.width = width
+    if len(results.scenario.modes) > 1:
+        console.print(Text(CONTROL_NOTE, style="dim"))
     for caution in cautions(results, run):
         console.print(Text(f"! {caution}", style="yellow"))
     for verdict in results.verdicts:
@@ -137,31 +143,12 @@ def _table(results: Results, columns: Mapping[str, str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=results.scenario.title, title_justify="left")
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name == "mode" else "right", no_wrap=True)
-    for heading, phases in sections(results):
-        table.add_row(Text(heading, style="bold"))
-        for at, phase in enumerate(phases):
-            cells = _cells(phase)
-            table.add_row(*(cells[name] for name in columns), end_section=at == len(phases) - 1)
+    for section in sections(results):
+        table.add_row(Text(section.heading, style="bold"))
+        for at, row in enumerate(section.rows):
+            cells = row | {"mode": f"  {row['mode']}"}
+            table.add_row(*(cells[name] for name in columns), end_section=at == len(section.rows) - 1)
     return table
-
-
-def _cells(phase: Phase) -> dict[str, str]:
-    peaks, speed, peak = phase.memory.peak_over_idle_bytes, phase.speed, Figure.HANDLER_PEAK_BYTES
-    return {
-        "mode": f"  {phase.mode}",
-        "n": str(speed.samples),
-        "speed": format_number(speed.megabytes_per_s),
-        "p50": format_number(speed.latency_p50_ms),
-        "p99": format_number(speed.latency_p99_ms),
-        "max": format_number(speed.latency_max_ms),
-        "handler": format_mib(peaks[HANDLER]),
-        "to_single": format_ratio(phase.ratios.get("single", {}).get(peak)),
-        "to_collected": format_ratio(phase.ratios.get("collected", {}).get(peak)),
-        "others": format_mib(phase.other_roles_peak_bytes),
-        "client": format_mib(peaks[CLIENT]),
-        "backlog": format_mib(phase.backlog_peak_bytes),
-        "heap": format_mib(phase.materialized_peak_bytes),
-    }
 
 
 def _line_of(verdict: Verdict) -> Text:

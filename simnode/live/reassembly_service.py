@@ -125,6 +125,7 @@ class ReassemblyService:
             punches=self._settings.punches,
         )
         self._pool.rebuild()
+        self._note_all()  # not only with the first tick: till then the gauges would say that there is no segment
         await self._server.start()
         self._pulse.start()
         self._orphans_due_at = self._pulse.now() + ORPHAN_GRACE_S
@@ -420,6 +421,10 @@ class ReassemblyService:
         self._pool.tidy()
         self._relieve_readers()
         self._settle_soon()
+        self._note_all()
+
+    def _note_all(self) -> None:
+        assert self._pool is not None
         self._note()
         figures = self._pool.figures()
         self._segments["in_use"].set(figures.leases + figures.stored_segments + figures.orphans)

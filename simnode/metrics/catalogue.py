@@ -6,6 +6,8 @@ keep to https://prometheus.io/docs/practices/naming/; a label is a closed set, n
 
 from __future__ import annotations
 
+from itertools import product
+
 from simnode.metrics.model import Kind, Label, Metric, Per, Role, Source
 from simnode.node.ledger import Kind as Held
 from simnode.protocol.codec.base import Encoding
@@ -18,35 +20,37 @@ STORE = (Role.CONTRACT_STORE,)
 
 DIRECTION = Label("direction", ("inbound", "outbound"))
 ENCODING = Label("encoding", tuple(encoding.value for encoding in Encoding))
-REQUEST_KIND = Label(
-    "kind",
-    (
-        "put",
-        "get",
-        "update",
-        "subscribe",
-        "delegate",
-        "node_query",
-        "authenticate",
-        "disconnect",
-        "close",
-        "undecodable",
-    ),
-)
+ANSWERED_KINDS = ("put", "get", "update", "subscribe", "delegate", "node_query")
+UNANSWERED_KINDS = ("authenticate", "disconnect", "close")
+UNDECODABLE = "undecodable"
 REQUEST_OUTCOME = Label("outcome", ("ok", "error", "not_found", "refused", "unavailable"))
+
+NOT_IN_FLATBUFFERS = frozenset(product(("node_query", "close"), (Encoding.FLATBUFFERS.value,)))
+"""Requests that flatbuffers cannot express, as (kind, encoding)."""
+
+IMPOSSIBLE_OUTCOMES = frozenset(
+    {
+        ("put", "not_found"),
+        ("node_query", "not_found"),
+        *product(("authenticate",), ("error", "not_found", "unavailable")),
+        *product(("disconnect", "close"), ("error", "not_found", "refused", "unavailable")),
+        *product((UNDECODABLE,), ("ok", "not_found", "unavailable")),
+    }
+)
+"""As (kind, outcome)."""
 STREAM_OUTCOME = Label("outcome", ("completed", "aborted", "expired", "refused"))
 REASSEMBLY_ERROR = Label("kind", tuple(kind.value for kind in ReassemblyErrorKind))
 REFUSAL_REASON = Label(
     "reason",
     (
         "connection_limit",  # the node's cap
-        "no_handler",  # below the cap, but no handler took the socket in time
+        "no_handler",  # below the cap, but no handler took the socket in time, or before the node ended
         "unknown_path",  # 404
         "not_an_upgrade",  # 426
-        "bad_parameter",  # 400: encoding, streaming, authorization scheme
+        "bad_parameter",  # 400: encoding, streaming, authorization scheme, a header that is missing or repeated
         "forbidden_host",  # 403
         "forbidden_origin",  # 403
-        "handshake_failed",  # malformed HTTP, or none within the handshake's deadline
+        "handshake_failed",  # malformed HTTP, or no whole request before the deadline or the connection's end
     ),
 )
 CLOSE_REASON = Label(
@@ -83,7 +87,7 @@ BACKLOG: tuple[Metric, ...] = (
         name="simnode_backlog_chunks",
         kind=Kind.PEAK,
         help="Chunks of payload waiting in one process. inbound: received, of incomplete streams; "
-        "outbound: due to a client and not yet written. Counted exactly, where it changes.",
+        "outbound: of answers that are made, and not taken whole by the kernel yet. Counted exactly, where it changes.",
         unit="chunks",
         per=Per.PROCESS,
         roles=HANDLER,
@@ -92,8 +96,10 @@ BACKLOG: tuple[Metric, ...] = (
     Metric(
         name="simnode_backlog_bytes",
         kind=Kind.PEAK,
-        help="Bytes of payload waiting in one process. inbound: received, of incomplete streams; "
-        "outbound: due to a client and not yet written. Counted exactly, where it changes.",
+        help="Bytes of payload waiting in one process. inbound: received, of incomplete streams; outbound: of answers "
+        "and notifications that are made, and not taken by the kernel yet (frame headers of what the socket was "
+        "offered among them). Counted exactly, where it changes; but answers of up to 64 KiB together that a "
+        "connection is sent at once do not count before its socket has refused to take them.",
         unit="bytes",
         per=Per.PROCESS,
         roles=HANDLER,
@@ -102,8 +108,9 @@ BACKLOG: tuple[Metric, ...] = (
     Metric(
         name="simnode_outbound_materialized_bytes",
         kind=Kind.PEAK,
-        help="Bytes of the outbound backlog that exist in the process's heap rather than in a mapped segment. "
-        "Counted exactly, where it changes.",
+        help="Bytes that answers and notifications over 512 KiB were copied into the process's heap for, by the "
+        "response mode, and that are held there until the kernel has taken all of the message: 0 in the mode mapped. "
+        "Smaller ones are made in the heap and do not count here. Counted exactly, where it changes.",
         unit="bytes",
         per=Per.PROCESS,
         roles=HANDLER,
@@ -189,7 +196,8 @@ MEMORY: tuple[Metric, ...] = (
     Metric(
         name="simnode_reserved_bytes",
         kind=Kind.PEAK,
-        help="Bytes reserved for messages in flight, before they arrive. Stored bytes do not count.",
+        help="Bytes of the segments leased for messages in flight, before they arrive: what is asked for, rounded up "
+        "to 64 KiB or to the length of a recycled segment. Stored bytes do not count. Counted where it changes.",
         unit="bytes",
         per=Per.PROCESS,
         roles=REASSEMBLY,
@@ -204,20 +212,23 @@ MEMORY: tuple[Metric, ...] = (
     Metric(
         name="simnode_reservations_refused_total",
         kind=Kind.COUNTER,
-        help="Reservations refused for want of budget; the client was told.",
+        help="Segments asked for, by handlers or by the store, and refused for want of budget or of space on the "
+        "file system. What a connection's own limit refuses is not among them.",
         roles=REASSEMBLY,
     ),
     Metric(
         name="simnode_segments",
         kind=Kind.GAUGE,
-        help="Segment files of the pool. in_use: leased or stored; free: waiting to be recycled.",
+        help="Segment files of the pool, as of half a second ago at most. in_use: leased or stored; "
+        "free: waiting to be recycled.",
         roles=REASSEMBLY,
         labels=(SEGMENT_STATE,),
     ),
     Metric(
         name="simnode_segment_bytes",
         kind=Kind.GAUGE,
-        help="Bytes allocated to the pool's segment files. in_use: leased or stored; free: waiting to be recycled.",
+        help="Bytes allocated to the pool's segment files, as of half a second ago at most. in_use: leased or stored, "
+        "or without a name and still read by somebody; free: waiting to be recycled.",
         unit="bytes",
         roles=REASSEMBLY,
         labels=(SEGMENT_STATE,),
@@ -240,7 +251,7 @@ CONNECTIONS: tuple[Metric, ...] = (
     Metric(
         name="simnode_connections_refused_total",
         kind=Kind.COUNTER,
-        help="TCP connections that did not become WebSocket connections, by reason.",
+        help="TCP connections that did not become WebSocket connections, by reason; health checks are not among them.",
         roles=(Role.FRONT_DOOR, Role.CONNECTION_HANDLER),
         labels=(REFUSAL_REASON,),
     ),
@@ -257,24 +268,37 @@ TRAFFIC: tuple[Metric, ...] = (
     Metric(
         name="simnode_requests_total",
         kind=Kind.COUNTER,
-        help="Client requests answered, by kind, encoding and outcome; undecodable messages among them.",
+        help="Client requests carried out, by kind, encoding and outcome, counted when the answer is made. "
+        "error: it could not be done; not_found: there is no such contract or delegate; refused: not allowed, by "
+        "authentication or by a cap on subscriptions; unavailable: a process of the node was away. "
+        "undecodable is any other message: error if it could not be decoded, refused if there was no room for it.",
         roles=HANDLER,
-        labels=(REQUEST_KIND, ENCODING, REQUEST_OUTCOME),
+        labels=(Label("kind", (*ANSWERED_KINDS, *UNANSWERED_KINDS, UNDECODABLE)), ENCODING, REQUEST_OUTCOME),
+        never=frozenset(
+            (kind, encoding, outcome)
+            for kind, encoding, outcome in product(
+                (*ANSWERED_KINDS, *UNANSWERED_KINDS, UNDECODABLE), ENCODING.values, REQUEST_OUTCOME.values
+            )
+            if (kind, encoding) in NOT_IN_FLATBUFFERS or (kind, outcome) in IMPOSSIBLE_OUTCOMES
+        ),
     ),
     Metric(
         name="simnode_request_duration_seconds",
         kind=Kind.HISTOGRAM,
-        help="Time from the last byte of a request to the first byte of its answer being given to the socket, "
-        "or to the end of its handling where no answer is due.",
+        help="Time from the last byte of a request to the first byte of its answer (or of the stream header before "
+        "it) being taken by the kernel; for authenticate, disconnect and close to the end of their handling. "
+        "An answer whose connection ends before that is not counted.",
         unit="seconds",
         roles=HANDLER,
-        labels=(REQUEST_KIND, ENCODING),
+        labels=(Label("kind", (*ANSWERED_KINDS, *UNANSWERED_KINDS)), ENCODING),
+        never=NOT_IN_FLATBUFFERS,
         buckets=REQUEST_SECONDS,
     ),
     Metric(
         name="simnode_payload_bytes_total",
         kind=Kind.COUNTER,
-        help="Bytes of WebSocket message payload, without frame headers.",
+        help="Bytes of WebSocket data messages, without frame headers. Counted when the message is whole: "
+        "inbound received, also if there was no room for it, outbound taken by the kernel.",
         unit="bytes",
         roles=HANDLER,
         labels=(DIRECTION,),
@@ -282,23 +306,27 @@ TRAFFIC: tuple[Metric, ...] = (
     Metric(
         name="simnode_messages_total",
         kind=Kind.COUNTER,
-        help="WebSocket data messages; each chunk and each stream header is one.",
+        help="WebSocket data messages; each chunk and each stream header is one. Counted when they are whole: "
+        "inbound received, also if there was no room for it, outbound taken by the kernel.",
         roles=HANDLER,
         labels=(DIRECTION,),
     ),
     Metric(
         name="simnode_chunks_total",
         kind=Kind.COUNTER,
-        help="StreamChunk messages, rejected ones included.",
+        help="StreamChunk messages. inbound: received, rejected ones included; outbound: taken whole by the kernel.",
         roles=HANDLER,
         labels=(DIRECTION,),
     ),
     Metric(
         name="simnode_streams_total",
         kind=Kind.COUNTER,
-        help="Chunked messages that ended, by direction and outcome.",
+        help="Chunked messages that ended, by direction and outcome. completed: every chunk was received, or taken by "
+        "the kernel; aborted: a chunk broke a rule, or the connection ended; expired: no chunk came for too long; "
+        "refused: there was no room for it, or its room was needed elsewhere. Outbound they count from their turn on.",
         roles=HANDLER,
         labels=(DIRECTION, STREAM_OUTCOME),
+        never=frozenset({("outbound", "expired"), ("outbound", "refused")}),
     ),
     Metric(
         name="simnode_reassembly_errors_total",
@@ -310,7 +338,7 @@ TRAFFIC: tuple[Metric, ...] = (
     Metric(
         name="simnode_notifications_total",
         kind=Kind.COUNTER,
-        help="Update notifications. sent: given to the outbound queue; "
+        help="Update notifications. sent: taken whole by the kernel; "
         "coalesced: replaced by a newer state because the subscriber had fallen behind.",
         roles=HANDLER,
         labels=(NOTIFICATION_OUTCOME,),
@@ -329,33 +357,35 @@ STORED: tuple[Metric, ...] = (
     Metric(
         name="simnode_store_contracts",
         kind=Kind.GAUGE,
-        help="Contracts in the index.",
+        help="Contracts in the index, as of half a second ago at most.",
         roles=STORE,
     ),
     Metric(
         name="simnode_store_bytes",
         kind=Kind.GAUGE,
-        help="Bytes of the contracts' states, code and parameters, inline and in segments.",
+        help="Bytes of the contracts' states, code (once, however many contracts have it) and parameters, inline and "
+        "in segments, as of half a second ago at most.",
         unit="bytes",
         roles=STORE,
     ),
     Metric(
         name="simnode_store_subscriptions",
         kind=Kind.GAUGE,
-        help="Subscriptions held, one for each connection and contract.",
+        help="Subscriptions held, one for each connection and contract, as of half a second ago at most.",
         roles=STORE,
     ),
     Metric(
         name="simnode_store_commits_total",
         kind=Kind.COUNTER,
-        help="Write transactions of the index, by outcome.",
+        help="Write transactions of the index, by outcome. Writes that change nothing need none.",
         roles=STORE,
         labels=(COMMIT_OUTCOME,),
     ),
     Metric(
         name="simnode_store_commit_batch_writes",
         kind=Kind.HISTOGRAM,
-        help="Puts and updates that one write transaction committed together.",
+        help="Writes that one write transaction committed together: puts, updates, and delegates registered or "
+        "unregistered. Those that were refused or changed nothing are not among them.",
         unit="writes",
         roles=STORE,
         buckets=BATCH_WRITES,
@@ -392,7 +422,7 @@ PROCESSES: tuple[Metric, ...] = (
     Metric(
         name="simnode_event_loop_lag_seconds",
         kind=Kind.PEAK,
-        help="How late the latest timer of the process's event loop fired.",
+        help="How late the latest timer of the process's event loop fired; there is one every half a second.",
         unit="seconds",
         per=Per.PROCESS,
         roles=ALL_ROLES,
@@ -402,7 +432,7 @@ PROCESSES: tuple[Metric, ...] = (
         kind=Kind.COUNTER,
         help="Times that a process of the role was started again in the place of one that ended.",
         per=Per.ROLE,
-        roles=ALL_ROLES,
+        roles=tuple(role for role in Role if role is not Role.SUPERVISOR),
         source=Source.EXPORTER,
     ),
     Metric(

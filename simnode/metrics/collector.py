@@ -111,7 +111,7 @@ class SlabCollector(Collector):
 
     def _find_out(self, metric: Metric, scan: Scan[SlabSnapshot], now_s: float) -> Values:
         """The counters and gauges that no process writes."""
-        slabs = [(process_labels(metric, slab), slab) for slab in scan.found]
+        slabs = [(process_labels(metric, slab), slab) for slab in scan.found if slab.role in metric.roles]
         match metric.name:
             case "simnode_process_up":
                 return {key: float(slab.is_up(now_s)) for key, slab in slabs}
@@ -148,10 +148,11 @@ def _family(metric: Metric, values: Values) -> Family:
 
 
 def _peak_families(metric: Metric, found: Peaks) -> Iterator[Family]:
+    begin = "the node" if metric.source is Source.SLAB else "this exporter"
     for name, about, values in (
         (metric.name, metric.help, found.now),
         (metric.peak_60s_name, f"Highest of the last 60 s. {metric.help}", found.last_60s),
-        (metric.peak_life_name, f"Highest for life. {metric.help}", found.life),
+        (metric.peak_life_name, f"Highest since {begin} began. {metric.help}", found.life),
     ):
         family = GaugeMetricFamily(name, about, labels=metric.label_names, unit=metric.unit)
         for labels, value in values.items():

@@ -77,7 +77,7 @@ def layout_of(role: Role) -> Layout:
     for metric in CATALOGUE:
         if metric.source is not Source.SLAB or role not in metric.roles:
             continue
-        digest.update(repr((metric.name, metric.kind.value, metric.labels, metric.buckets, first)).encode())
+        digest.update(repr((metric.name, metric.kind.value, metric.combinations, metric.buckets, first)).encode())
         cells = {}
         for values in metric.combinations:
             cells[values] = first

@@ -68,7 +68,8 @@ class Metric:
         unit: the base unit that ends the name ("" when there is none to name).
         per: over what the exporter sums.
         roles: the processes that have it.
-        labels: closed sets; their product is laid out in the slab beforehand.
+        labels: closed sets; their product, less `never`, is laid out in the slab beforehand.
+        never: combinations of label values that cannot happen, and so are not exported.
         buckets: a histogram's upper bounds in `unit`, ascending, without +Inf.
         source: who knows the value.
     """
@@ -80,6 +81,7 @@ class Metric:
     per: Per = Per.NODE
     roles: tuple[Role, ...]
     labels: tuple[Label, ...] = ()
+    never: frozenset[tuple[str, ...]] = frozenset()
     buckets: tuple[float, ...] = ()
     source: Source = Source.SLAB
 
@@ -90,8 +92,8 @@ class Metric:
 
     @property
     def combinations(self) -> tuple[tuple[str, ...], ...]:
-        """Every combination of the values of `labels`; one empty combination when there are none."""
-        return tuple(product(*(label.values for label in self.labels)))
+        """Every combination of the values of `labels` that can happen; one, empty, when there are no labels."""
+        return tuple(values for values in product(*(label.values for label in self.labels)) if values not in self.never)
 
     @property
     def peak_60s_name(self) -> str:

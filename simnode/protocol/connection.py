@@ -207,29 +207,39 @@ class ServerConnection(_Connection):
         self.streaming = streaming
         self._framing = framing
 
-    def receive_message(self, message: Blob, now: float) -> None:
+    def receive_message(self, message: Blob, now: float) -> bool:
         """Takes one whole WebSocket message.
 
         Whatever is wrong with it is answered here, in the connection's encoding; the connection
         goes on. `message` must stay valid for as long as the shell keeps the events made from it.
+
+        Returns:
+            Whether it was a StreamChunk, right or wrong.
         """
         try:
             request = self.codec.decode_request(message)
         except DecodeError as error:
             self._refuse_message(str(error))
-            return
+            return False
         if type(request) is StreamChunk:
             self._receive_chunk(request, now)
-        else:
-            self._take_request(request, message, now)
+            return True
+        self._take_request(request, message, now)
+        return False
 
     def refuse_message(self, cause: str) -> None:
         """Answers a message that the shell had no room for and threw away."""
-        self._events.append(MessageRefused(cause=cause))
+        self._events.append(MessageRefused(cause=cause, was_read=False))
         self._answer(Unhandled(cause=cause))
 
     def send_response(
-        self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None
+        self,
+        ticket: object,
+        result: HostResult,
+        *,
+        encoded: Rope | None = None,
+        token: object = None,
+        stamp: object = None,
     ) -> None:
         """Answers a request; the reply goes out when its turn comes.
 
@@ -238,6 +248,7 @@ class ServerConnection(_Connection):
             result: what the node says.
             encoded: the same, serialized in this connection's encoding, for a shell that answers many alike.
             token: comes back with the last message of the reply, or from `connection_lost`.
+            stamp: comes back with the first message of the reply, if that is ever asked for.
 
         Raises:
             LocalProtocolError: the ticket is none, was answered or forgotten before, or the
@@ -245,7 +256,9 @@ class ServerConnection(_Connection):
         """
         if not isinstance(ticket, Ticket):
             raise LocalProtocolError("a response needs the ticket of its request")
-        self.outbox.fill(ticket, self._pack(result, token, encoded))
+        parcel = self._pack(result, token, encoded)
+        parcel.stamp = stamp
+        self.outbox.fill(ticket, parcel)
 
     def send_notification(
         self, notification: UpdateNotification, *, encoded: Rope | None = None, token: object = None

@@ -84,9 +84,13 @@ class ChunkRefused:
 
 @record()
 class MessageRefused:
-    """A message could not be decoded or had no room. A server has answered it already."""
+    """A message could not be decoded or had no room. A server has answered it already.
+
+    `was_read` is False when there was no room for it, so that nobody knows what it was.
+    """
 
     cause: str
+    was_read: bool = True
 
 
 Event = (

@@ -37,6 +37,7 @@ class Parcel:
         is_stream: whether it goes in chunks.
         header: the StreamHeader that announces it.
         token: the shell's own; comes back with the last message.
+        stamp: the shell's own; comes back with the first message.
     """
 
     messages: Iterator[Rope]
@@ -47,6 +48,7 @@ class Parcel:
     #: whether it had a header, which is gone from `header` once sent
     is_headed: bool = False
     token: object = None
+    stamp: object = None
 
     @property
     def due_chunks(self) -> int:
@@ -125,12 +127,16 @@ class OutgoingMessage:
 
     Attributes:
         token: the parcel's when this is its last message, else None.
+        stamp: the parcel's when this is its first message, else None.
+        is_chunk: whether it is a StreamChunk.
         ends_stream: whether it is the last chunk of a stream.
         held_bytes: the parcel's when this is its last message, else 0: freed when this is sent.
     """
 
     data: Rope
     token: object = None
+    stamp: object = None
+    is_chunk: bool = False
     ends_stream: bool = False
     held_bytes: int = 0
 
@@ -311,14 +317,15 @@ class Outbox:
         self.due_bytes -= parcel.due_bytes
         self.held_bytes -= parcel.held_bytes
         self._leave(ticket)
-        return OutgoingMessage(data, parcel.token, held_bytes=parcel.held_bytes)
+        return OutgoingMessage(data, parcel.token, parcel.stamp, held_bytes=parcel.held_bytes)
 
     def _send_piece(self, ticket: Ticket) -> OutgoingMessage:
         parcel = _parcel(ticket)
+        stamp, parcel.stamp = parcel.stamp, None
         if parcel.header is not None:
             header, parcel.header = parcel.header, None
             self._active.append(ticket)
-            return OutgoingMessage(header)
+            return OutgoingMessage(header, stamp=stamp)
         data = next(parcel.messages)
         nbytes = min(CHUNK_SIZE, parcel.due_bytes)
         self.due_bytes -= nbytes
@@ -327,11 +334,11 @@ class Outbox:
         self.due_chunks += parcel.due_chunks
         if parcel.due_bytes:
             self._active.append(ticket)
-            return OutgoingMessage(data)
+            return OutgoingMessage(data, stamp=stamp, is_chunk=True)
         self.held_bytes -= parcel.held_bytes
         self._leave(ticket)
         self._activate()
-        return OutgoingMessage(data, parcel.token, ends_stream=True, held_bytes=parcel.held_bytes)
+        return OutgoingMessage(data, parcel.token, stamp, is_chunk=True, ends_stream=True, held_bytes=parcel.held_bytes)
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.close()

@@ -80,6 +80,22 @@ async def test_a_group_is_the_sum_of_its_processes(taker: Taker):
     assert both > one > 0
 
 
+async def test_in_a_pause_nothing_is_looked_at_and_no_time_passes(taker: Taker):
+    with Recorder({"taker": [taker.process.pid]}, [], hertz=100) as recorder:
+        idle = await recorder.idle()
+        await recorder.pause()
+        paused_s, looks = recorder.now(), len(recorder.rows)
+        taker.say(str(64 * MIB))
+        taker.say("")
+        assert recorder.now() == paused_s
+        recorder.resume()
+        await recorder.looked()
+
+    assert len(recorder.rows) > looks
+    assert recorder.rows[looks].at_s >= paused_s
+    assert memory_of(recorder.rows, recorder.names, idle).peak_over_idle_bytes["taker"] < 8 * MIB, "nobody looked"
+
+
 async def test_a_process_that_dies_ends_the_experiment(taker: Taker):
     with Recorder({"taker": [taker.process.pid]}, [], hertz=100) as recorder:
         await recorder.looked()

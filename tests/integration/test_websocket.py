@@ -77,10 +77,17 @@ class Recorder:
     def next_message(self) -> OutgoingMessage | None:
         return self.due.popleft() if self.due else None
 
-    def message_sent(self, token: object) -> None:
-        self.tokens.append(token)
-        if callable(token):
-            token()
+    def message_begun(self, stamp: object) -> None:
+        raise AssertionError("no message has a stamp")
+
+    def message_sent(self, message: OutgoingMessage) -> None:
+        if message.token is not None:
+            self.tokens.append(message.token)
+        if callable(message.token):
+            message.token()
+
+    def message_dropped(self, message: OutgoingMessage) -> None:
+        self.message_sent(message)
 
     def sent(self) -> None:
         self.on_sent()

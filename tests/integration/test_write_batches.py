@@ -19,7 +19,10 @@ from simnode.live.settings import NodeSettings
 from simnode.live.store import placing
 from simnode.live.store.kept_segments import TOLD_LATER_BYTES
 from simnode.live.store.write_batches import WriteBatches
+from simnode.metrics.aggregate import histograms, sums
+from simnode.metrics.catalogue import BY_NAME
 from simnode.metrics.model import Role
+from simnode.metrics.reader import scan_slabs
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts, SubscriptionCaps
 from simnode.protocol.limits import MIB
@@ -129,6 +132,7 @@ class Store:
     """A writer and what it writes to."""
 
     def __init__(self, tmp_path: Path, slab: StatsSlab, *, durable: bool = False) -> None:
+        self.run_dir = tmp_path
         settings = NodeSettings(run_dir=tmp_path, data_dir=tmp_path, store_limit_bytes=STORE_LIMIT, durable=durable)
         for directory in (settings.segments_dir, settings.index_dir):
             directory.mkdir()
@@ -223,6 +227,30 @@ async def test_small_writes_of_one_turn_are_one_batch_and_one_message_to_each_ha
     assert store.state(7) == (1, (b"state 7",))
     assert store.state(99) == (1, ())
     assert (store.index.count(), store.index.code(CODE_HASH)) == (21, (b"code",))
+
+
+async def test_writes_that_change_nothing_or_are_refused_are_no_transaction(store: Store) -> None:
+    counted = sums(BY_NAME["simnode_store_commits_total"], scan_slabs(store.run_dir).found)
+    store.put(1, b"state")
+    await turn()
+    store.put(1, b"state")
+    store.update(2, b"of no contract")
+    await turn(2)
+    assert len(store.link.answers) == 3
+    found = scan_slabs(store.run_dir).found
+    assert sums(BY_NAME["simnode_store_commits_total"], found) == counted | {("ok",): 1.0}
+    assert histograms(BY_NAME["simnode_store_commit_batch_writes"], found)[()].total == 1
+
+
+async def test_a_transaction_counts_the_writes_that_it_committed_together(store: Store) -> None:
+    store.put(1, b"state")
+    store.put(1, b"state")
+    store.put(2, b"another")
+    store.update(3, b"of no contract")
+    store.write("register_delegate", key(4), CODE_HASH)
+    await turn(2)
+    batches = histograms(BY_NAME["simnode_store_commit_batch_writes"], scan_slabs(store.run_dir).found)[()]
+    assert (sum(batches.counts), batches.total) == (1, 3)
 
 
 async def test_large_states_are_kept_where_they_are_and_nobody_waits_for_the_service(store: Store) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import Final, Literal, Protocol
 
+from simnode.live.handlers.stats import ReplyTimer
 from simnode.live.handlers.subscribers import Subscriber
 from simnode.live.link import FAILED, LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
@@ -77,8 +78,16 @@ class Client(Subscriber, Protocol):
     account: Account
     is_authorized: bool
 
-    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
-        """Answers a request."""
+    def respond(
+        self,
+        ticket: object,
+        result: HostResult,
+        *,
+        timer: ReplyTimer,
+        encoded: Rope | None = None,
+        token: object = None,
+    ) -> None:
+        """Answers a request; `timer` runs until the answer's first byte has left."""
 
     def requests_answered(self) -> None:
         """Fewer requests wait than before."""

@@ -201,10 +201,11 @@ class Requests:
             stats = self._stats = self._all_stats.of(connection.codec.encoding)
         if answer is None:
             connection.forget(event.ticket)
-            stats.unanswered(event.request)
+            is_refused = type(event.request) is Authenticate and not client.is_authorized
+            stats.unanswered(event.request, "refused" if is_refused else "ok", event.received_at, Pulse.now())
         else:
-            stats.answered(event.request, answer.outcome, Pulse.now() - event.received_at)
-            client.respond(event.ticket, answer.result, encoded=answer.encoded, token=answer.stored)
+            timer = stats.answered(event.request, answer.outcome, event.received_at)
+            client.respond(event.ticket, answer.result, timer=timer, encoded=answer.encoded, token=answer.stored)
         client.requests_answered()
 
     # ---- each request ------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from simnode.live.handlers.notices import Notice
 from simnode.live.handlers.reports import Reports
 from simnode.live.handlers.requests import Requests, heap_bytes_of
 from simnode.live.handlers.response_modes import MODES
-from simnode.live.handlers.stats import Backlog, HandlerStats
+from simnode.live.handlers.stats import Backlog, HandlerStats, ReplyTimer
 from simnode.live.handlers.subscribers import Subscribers, Subscription
 from simnode.live.payloads import Lease
 from simnode.live.pulse import Pulse
@@ -144,8 +144,8 @@ class Session:
         self._mapped: dict[StoredState, int] = {}
         self._mapped_bytes = 0
         self._backlog = Backlog(stats)
-        #: bytes in the heap of messages that were handed to the socket and not taken whole
-        self._held_unsent = 0
+        #: bytes in the heap, and chunks, of messages that were handed to the socket and not taken whole
+        self._held_unsent = self._chunks_unsent = 0
         self._is_paused_for_requests = False
         #: replies that have not left whole
         self._unsent_replies = 0
@@ -181,6 +181,8 @@ class Session:
         self._receive(sink.finish(nbytes))
 
     def large_message_discarded(self, nbytes: int) -> None:
+        self._stats.messages_in.inc()
+        self._stats.bytes_in.inc(nbytes)
         if self._is_large_given_up:  # and the client was told
             self._is_large_given_up = False
             return
@@ -199,20 +201,14 @@ class Session:
         connection = self.connection
         if connection is None:
             return None
-        chunks = connection.outbox.due_chunks
         message = connection.next_message()
         if message is None and self._late:
             self._notify_late(next(iter(self._late)))
             message = connection.next_message()
         if message is not None:
-            stats = self._stats
             self._held_unsent += message.held_bytes
-            stats.messages_out.inc()
-            stats.bytes_out.inc(message.data.nbytes)
-            if connection.outbox.due_chunks < chunks:
-                stats.chunks_out.inc()
-            if message.ends_stream:
-                stats.streams["outbound", "completed"].inc()
+            if message.is_chunk:
+                self._chunks_unsent += 1
         return message
 
     def sent(self) -> None:
@@ -227,7 +223,33 @@ class Session:
             self._unsent_refusals = 0
         self.requests_answered()
 
-    def message_sent(self, token: object) -> None:
+    def message_begun(self, stamp: object) -> None:
+        assert type(stamp) is tuple, "the stamps of replies are timers"
+        duration, received_at = stamp
+        duration.observe(Pulse.now() - received_at)
+
+    def message_sent(self, message: OutgoingMessage) -> None:
+        stats = self._stats
+        stats.messages_out.inc()
+        stats.bytes_out.inc(message.data.nbytes)
+        if message.is_chunk:
+            stats.chunks_out.inc()
+            self._chunks_unsent -= 1
+            if message.ends_stream:
+                stats.streams["outbound", "completed"].inc()
+        if message.token is not None:
+            if type(message.token) is Notice:
+                stats.notifications_sent.inc()
+            self._release(message.token)
+
+    def message_dropped(self, message: OutgoingMessage) -> None:
+        if message.ends_stream:
+            self._stats.streams["outbound", "aborted"].inc()
+        if message.token is not None:
+            self._release(message.token)
+
+    def _release(self, token: object) -> None:
+        """What a message of ours held is held no more: it has left whole, or never will."""
         if token is REPLY:
             self._unsent_replies -= 1
         elif isinstance(token, Notice):
@@ -249,7 +271,7 @@ class Session:
         self._stats.streams["inbound", "aborted"].inc(len(self.connection.reassembly))
         self._stats.streams["outbound", "aborted"].inc(self.connection.outbox.streams)
         for token in self.connection.connection_lost():
-            self.message_sent(token)
+            self._release(token)
         self._backlog.clear(now_s)
         self._forget_deferred()
         self._requests.abandon()
@@ -262,14 +284,23 @@ class Session:
 
     # ---- for the requests --------------------------------------------------------------------
 
-    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
+    def respond(
+        self,
+        ticket: object,
+        result: HostResult,
+        *,
+        timer: ReplyTimer,
+        encoded: Rope | None = None,
+        token: object = None,
+    ) -> None:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
         self._unsent_replies += 1
         if type(token) is StoredState:
             self._map(token)
         outbox = self.connection.outbox
-        self.connection.send_response(ticket, result, encoded=encoded, token=REPLY if token is None else token)
+        token = REPLY if token is None else token
+        self.connection.send_response(ticket, result, encoded=encoded, token=token, stamp=timer)
         if outbox.due_bytes > UNNOTED_BYTES:
             self._note_outbound()
         self._websocket.send_soon()
@@ -388,7 +419,7 @@ class Session:
         if connection is not None:
             outbox = connection.outbox
             self._backlog.note_outbound(
-                outbox.due_chunks,
+                outbox.due_chunks + self._chunks_unsent,
                 outbox.due_bytes + self._websocket.unsent_bytes,
                 outbox.held_bytes + self._held_unsent,
                 Pulse.now(),
@@ -401,7 +432,8 @@ class Session:
         stats = self._stats
         stats.messages_in.inc()
         stats.bytes_in.inc(len(message.view))
-        connection.receive_message(message, now_s)
+        if connection.receive_message(message, now_s):
+            stats.chunks_in.inc()
         self._take_events()
 
     def _take_events(self) -> None:
@@ -427,9 +459,10 @@ class Session:
                 case ChunkRefused(kind=kind, stream_killed=killed):
                     self._count_refused_chunk(kind, killed)
                     self._count_refusal()
-                case MessageRefused():
+                case MessageRefused(was_read=was_read):
                     self._count_refusal()
-                    self._stats.requests["undecodable", connection.codec.encoding.value, "error"].inc()
+                    outcome = "error" if was_read else "refused"
+                    self._stats.requests["undecodable", connection.codec.encoding.value, outcome].inc()
                 case _:
                     raise AssertionError(f"a server has no {event}")
         reassembly = connection.reassembly
@@ -446,7 +479,7 @@ class Session:
     def _count_refused_chunk(self, kind: ReassemblyErrorKind, killed: bool) -> None:
         stats = self._stats
         stats.reassembly_errors[(kind.value,)].inc()
-        if killed:
+        if killed and kind is not ReassemblyErrorKind.NESTED:  # that stream was completed, and is counted
             outcome = {ReassemblyErrorKind.EXPIRED: "expired", ReassemblyErrorKind.OUT_OF_BUDGET: "refused"}
             stats.streams["inbound", outcome.get(kind, "aborted")].inc()
 
@@ -581,6 +614,5 @@ class Session:
         notification, encoded = notice.encoded_for(connection.codec, as_delta=follows and subscription.takes_deltas)
         self._map(notice.stored)
         connection.send_notification(notification, encoded=encoded, token=notice.take())
-        self._stats.notifications_sent.inc()
         self._note_outbound()
         self._websocket.send_soon()

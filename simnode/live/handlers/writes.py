@@ -169,7 +169,7 @@ class Writes:
             _doubt(merge.parts[0], error)
             refusal = refusal_by_store(error, key.instance)
             if isinstance(refusal.kind, MissingContract):
-                refusal = Refusal(UpdateError(key=key, cause="contract not found"))
+                refusal = Refusal(UpdateError(key=key, cause="contract not found"), outcome=refusal.outcome)
             elif isinstance(refusal.kind, OperationError):
                 refusal = Refusal(UpdateError(key=key, cause=refusal.kind.cause))
             return refusal.answer()

@@ -71,8 +71,14 @@ class Application(Protocol):
     def next_message(self) -> OutgoingMessage | None:
         """The next message for the peer, made now."""
 
-    def message_sent(self, token: object) -> None:
-        """The message with this token has left."""
+    def message_begun(self, stamp: object) -> None:
+        """The kernel has the first byte of the message with this stamp."""
+
+    def message_sent(self, message: OutgoingMessage) -> None:
+        """The kernel has the last byte of this message."""
+
+    def message_dropped(self, message: OutgoingMessage) -> None:
+        """The connection is over, and this message, which `next_message` gave, has not left whole."""
 
     def sent(self) -> None:
         """The socket took what it could of what is due."""
@@ -121,7 +127,9 @@ class WebSocket:
         #: `FrameEvents.message_received`: straight to the application, as long as its messages count
         self.message_received = self._application.message_received
         self._reader = FrameReader(self, max_message_bytes=max_message_bytes)
-        self._writer = FrameWriter(sock, self._application.next_message, self._application.message_sent)
+        self._writer = FrameWriter(
+            sock, self._application.next_message, self._application.message_begun, self._application.message_sent
+        )
         self._is_open = False
         self._is_lost = False
         self._is_reading = False
@@ -499,8 +507,8 @@ class WebSocket:
         self._reader.close()
         if self._protocol.close_rcvd is not None and self._close_reason == "connection_lost":
             self._close_reason = "peer_closed"
-        for token in self._writer.tokens():
-            self._application.message_sent(token)
+        for message in self._writer.unsent_messages():
+            self._application.message_dropped(message)
         self._application.lost(self._close_reason)
         self._ended(self)
 

@@ -48,21 +48,26 @@ class FrameWriter:
     Args:
         sock: connected and non-blocking.
         next_message: makes the next message, or None; asked only when the socket can take it.
-        sent: is called with the token of each message that left whole.
+        begun: is called with the stamp of each message that has one, when the kernel has its first byte.
+        sent: is called with each message when the kernel has its last byte.
     """
 
     __slots__ = (
+        "_begun",
+        "_begun_message",
         "_control",
+        "_cut_begins_at",
+        "_cut_message",
         "_fragments",
         "_fragments_left",
         "_is_exhausted",
         "_last",
+        "_messages",
         "_next_message",
         "_offered_bytes",
         "_parts",
         "_sent",
         "_sock",
-        "_tokens",
         "sent_bytes",
     )
 
@@ -70,10 +75,12 @@ class FrameWriter:
         self,
         sock: socket.socket,
         next_message: Callable[[], OutgoingMessage | None],
-        sent: Callable[[object], None],
+        begun: Callable[[object], None],
+        sent: Callable[[OutgoingMessage], None],
     ) -> None:
         self._sock = sock
         self._next_message = next_message
+        self._begun = begun
         self._sent = sent
         #: whole control frames (and the handshake's reply), which may go between any two frames
         self._control: deque[bytes] = deque()
@@ -81,12 +88,17 @@ class FrameWriter:
         self._last: deque[bytes] = deque()
         #: the rest of a large message that goes out in fragments
         self._fragments: Iterator[tuple[Rope, bool]] | None = None
+        #: that message, until its last fragment is in `_parts`, and the bytes that leave before it
+        self._cut_message: OutgoingMessage | None = None
+        self._cut_begins_at = 0
+        #: of which `begun` was told, and `sent` was not yet
+        self._begun_message: OutgoingMessage | None = None
         #: what the socket was offered and has not taken
         self._parts: list[Buffer] = []
         #: whether `next_message` had nothing more behind `_parts`
         self._is_exhausted = False
-        #: whose messages end in `_parts`
-        self._tokens: list[object] = []
+        #: the messages that end in `_parts`, each with the bytes that leave before its first byte, and up to its last
+        self._messages: list[tuple[int, int, OutgoingMessage]] = []
         #: bytes in `_parts`
         self._offered_bytes = 0
         #: payload bytes of `_fragments` that are not in `_parts` yet
@@ -135,10 +147,10 @@ class FrameWriter:
             self._offered_bytes -= nbytes
             if self._offered_bytes:
                 self._take_off(nbytes)
+                self._tell_of_some()
             else:
                 self._parts.clear()
-                if self._tokens and self._fragments is None:
-                    self._return_tokens()
+                self._tell_of_all()
                 if self._is_exhausted and not self._control:
                     break
             if self.sent_bytes - before >= TURN_BYTES:
@@ -150,9 +162,10 @@ class FrameWriter:
         """Bytes that were handed out by `next_message` and that the socket has not taken."""
         return self._offered_bytes + self._fragments_left
 
-    def tokens(self) -> list[object]:
-        """The tokens of messages that were handed to the socket and not taken whole."""
-        return [token for token in self._tokens if token is not None]
+    def unsent_messages(self) -> list[OutgoingMessage]:
+        """The messages that `next_message` handed out and that the socket has not taken whole."""
+        messages = [message for _, _, message in self._messages]
+        return messages if self._cut_message is None else [*messages, self._cut_message]
 
     # ---- inside ------------------------------------------------------------------------------
 
@@ -164,10 +177,13 @@ class FrameWriter:
                 continue
             if self._fragments is not None:
                 data, is_last = next(self._fragments)
-                if is_last:
-                    self._fragments = None
                 self._fragments_left -= len(data)
                 self._add_frame(CONT, data, fin=is_last)
+                if is_last:
+                    assert self._cut_message is not None
+                    end = self.sent_bytes + self._offered_bytes
+                    self._messages.append((self._cut_begins_at, end, self._cut_message))
+                    self._fragments = self._cut_message = None
                 continue
             message = self._next_message()
             if message is None:
@@ -176,10 +192,12 @@ class FrameWriter:
                     break
                 self._add(self._last.popleft())
                 continue
-            self._tokens.append(message.token)
+            begin = self.sent_bytes + self._offered_bytes
             if message.data.nbytes <= PIECE_BYTES + GATHERED_BYTES:
                 self._add_frame(BINARY, message.data, fin=True)
+                self._messages.append((begin, self.sent_bytes + self._offered_bytes, message))
             else:
+                self._cut_message, self._cut_begins_at = message, begin
                 self._begin_fragments(message.data)
         return bool(self._parts)
 
@@ -212,11 +230,37 @@ class FrameWriter:
         if nbytes:
             parts[0] = memoryview(parts[0])[nbytes:]
 
-    def _return_tokens(self) -> None:
-        tokens, self._tokens = self._tokens, []
-        for token in tokens:
-            if token is not None:
-                self._sent(token)
+    def _tell_of_all(self) -> None:
+        """Everything in `_parts` is out."""
+        messages, self._messages = self._messages, []
+        for _, _, message in messages:
+            if message.stamp is not None and message is not self._begun_message:
+                self._begun(message.stamp)
+            self._sent(message)
+        if messages:
+            self._begun_message = None  # whatever it held must not wait for the next one
+        if self._cut_message is not None:
+            self._tell_of_first_byte(self._cut_message)
+
+    def _tell_of_some(self) -> None:
+        """A part of `_parts` is out, up to `sent_bytes`."""
+        messages = self._messages
+        while messages and messages[0][0] < self.sent_bytes:
+            _, end, message = messages[0]
+            self._tell_of_first_byte(message)
+            if end > self.sent_bytes:
+                return
+            del messages[0]
+            self._begun_message = None
+            self._sent(message)
+        if not messages and self._cut_message is not None and self._cut_begins_at < self.sent_bytes:
+            self._tell_of_first_byte(self._cut_message)
+
+    def _tell_of_first_byte(self, message: OutgoingMessage) -> None:
+        if message is not self._begun_message:
+            self._begun_message = message
+            if message.stamp is not None:
+                self._begun(message.stamp)
 
 
 def _nothing() -> None:

@@ -73,6 +73,8 @@ class Batch:
         self.changes: list[tuple[ContractRow, Payload | None]] = []
         self.answers: list[tuple[Write, Any]] = []
         self.subscribed: list[tuple[Link, bytes]] = []
+        #: how many writes put something into it
+        self.writes = 0
         #: retired when it is committed
         self.old_segments: list[SegmentRef] = []
         #: how many bytes more the index will hold
@@ -115,11 +117,13 @@ class RowChanges:
             if not self._has_delegate(key, batch):
                 self._grow(batch, ENTRY_BYTES)
             batch.delegates[key] = code_hash
+            batch.writes += 1
         else:
             (key,) = args
             if self._has_delegate(key, batch):
                 self._grow(batch, -ENTRY_BYTES)
             batch.delegates[key] = None
+            batch.writes += 1
         batch.answers.append((write, result))
 
     def forget(self) -> None:
@@ -182,6 +186,7 @@ class RowChanges:
         row = ContractRow(instance, 1, code_hash, own_params, extents)
         batch.rows[instance] = row
         batch.replaced[instance] = None
+        batch.writes += 1
         return row, adopted
 
     async def _update(
@@ -277,6 +282,7 @@ def _next_version(current: ContractRow, extents: Extents) -> ContractRow:
 def _replace(batch: Batch, current: ContractRow, row: ContractRow, delta: Payload | None) -> None:
     batch.rows[row.instance] = row
     batch.replaced.setdefault(row.instance, current)
+    batch.writes += 1
     batch.changes.append((row, delta))
     old = segment_refs(current.state)
     if old:

@@ -93,6 +93,7 @@ class ContractStore:
         self._service.start()
         await self._service.wait_up()
         await self._server.start()
+        self._note()  # not only with the next tick: till then the gauges would say that nothing is stored
 
     async def drain(self) -> None:
         """Stops serving once the batch in hand is committed."""
@@ -209,13 +210,16 @@ class ContractStore:
 
     def _tick(self, now_s: float) -> None:
         self._service.flush()
+        self._note()
+        if self._has_lost_readers and self._index is not None:
+            self._has_lost_readers = False
+            self._index.reader_check()  # else the slots of dead handlers would fill LMDB's table of readers
+
+    def _note(self) -> None:
         if self._index is not None and self._index.is_counted:
             self._contracts_gauge.set(self._index.count())
             self._bytes_gauge.set(self._index.totals().nbytes)
         self._subscriptions_gauge.set(self._subscribers.total)
-        if self._has_lost_readers and self._index is not None:
-            self._has_lost_readers = False
-            self._index.reader_check()  # else the slots of dead handlers would fill LMDB's table of readers
 
 
 def _recount(index: Index) -> None:

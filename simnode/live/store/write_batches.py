@@ -174,7 +174,9 @@ class WriteBatches:
             except IndexFailure as failure:
                 self._commit_failed(batch, failure)
                 return
-        self._committed(batch, len(writes))
+            self._commits["ok"].inc()
+            self._batch_writes.observe(batch.writes)
+        self._committed(batch)
 
     # ---- placing -----------------------------------------------------------------------------
 
@@ -241,9 +243,7 @@ class WriteBatches:
         for write, _ in batch.answers:
             self._refuse(write, LinkRefusal(UNAVAILABLE, "the store cannot write now"))
 
-    def _committed(self, batch: Batch, writes: int) -> None:
-        self._commits["ok"].inc()
-        self._batch_writes.observe(writes)
+    def _committed(self, batch: Batch) -> None:
         self._kept.inline_bytes += batch.inline_bytes
         for row, delta in batch.changes:
             for place in self._subscribers.places_of(row.instance):

@@ -70,6 +70,7 @@ def make_phase() -> MakePhase:
             content_mismatches=0,
             cpu_seconds={CLIENT: 0.2, HANDLER: 0.1},
             ratios={},
+            alike={},
             timeline=Timeline(
                 step_s=0.5,
                 over_idle_bytes={group: [0, peak] for group, peak in peaks.items()},
@@ -102,10 +103,8 @@ def run() -> Run:
         command=("simnode", "run", "small"),
         started_at="2026-01-01T00:00:00+00:00",
         duration_s=60.0,
-        modes=tuple(
-            ModeRun(mode=mode, node_start_s=5.0, phases_s=9.0, node_stop_s=1.0, cpu_share_of_others=0.01)
-            for mode in PEAKS
-        ),
+        cpu_share_of_others=0.01,
+        modes=tuple(ModeRun(mode=mode, node_start_s=5.0, phases_s=9.0, node_stop_s=1.0) for mode in PEAKS),
         machine=Machine(cpu="A processor", cores=2, memory_bytes=8 * 1024 * MIB, kernel="6.1"),
         versions={"python": "3.11", "simnode": "0.1.0"},
     )

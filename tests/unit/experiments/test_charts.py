@@ -57,7 +57,7 @@ def test_handler_bars_are_in_proportion_and_tell_the_ratio(results):
     (picture,) = charts.handler_bars(results)
     single, mapped = picture.bars
 
-    assert (single.label, mapped.label) == ("4.0 MiB (1.00 ×)", "1.0 MiB (0.25 ×)")
+    assert (single.label, mapped.label) == ("4.0 MiB (1.00 ×)", "1.0 MiB (≈0.25 ×)")
     assert mapped.width == pytest.approx(single.width / 4)
 
 
@@ -90,4 +90,4 @@ def test_nothing_measured_is_drawn_as_nothing(results):
         }
     )
 
-    assert [bar.label for bar in charts.handler_bars(flat)[0].bars] == ["0.0 MiB (1.00 ×)", "0.0 MiB (0.25 ×)"]
+    assert [bar.label for bar in charts.handler_bars(flat)[0].bars] == ["0.0 MiB (1.00 ×)", "0.0 MiB (≈0.25 ×)"]

@@ -83,10 +83,25 @@ def test_a_ratio_to_nothing_is_none():
 
 
 def test_ratios_are_to_the_same_operation_of_the_modes_that_were_run(make_phase):
-    phases = with_ratios([make_phase("single"), make_phase("mapped"), make_phase("mapped", "put")])
+    phases = with_ratios([make_phase("single"), make_phase("mapped"), make_phase("mapped", "recv_stream")])
 
     assert phases[1].ratios["single"][Figure.HANDLER_PEAK_BYTES] == 0.25
     assert phases[1].ratios["single"][Figure.MATERIALIZED_PEAK_BYTES] == 0
     assert phases[0].ratios["single"][Figure.HANDLER_PEAK_BYTES] == 1
-    assert phases[2].ratios == {}, "there is no put in the mode single"
+    assert phases[2].ratios == {}, "there is no recv_stream in the mode single"
     assert all("collected" not in phase.ratios for phase in phases)
+
+
+def test_puts_are_the_same_work_in_every_mode_so_they_have_no_ratios(make_phase):
+    puts = with_ratios([make_phase("single", "put"), make_phase("mapped", "put")])
+
+    assert [(phase.ratios, phase.alike) for phase in puts] == [({}, {})] * 2
+
+
+def test_what_differs_by_no_more_than_puts_is_alike(make_phase):
+    puts = [make_phase(mode, "put", memory=make_phase().memory) for mode in ("single", "mapped")]
+    single, mapped = with_ratios([*puts, make_phase("single"), make_phase("mapped")])[2:]
+
+    assert Figure.LATENCY_P50_MS in mapped.alike["single"]
+    assert Figure.HANDLER_PEAK_BYTES not in mapped.alike["single"]
+    assert single.alike == {}, "a mode is not compared with itself"

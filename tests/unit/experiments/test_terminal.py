@@ -49,8 +49,17 @@ def test_progress_reaches_its_end(scenario, make_phase, is_terminal: bool):
     with ProgressBars(scenario, Console(file=file, width=100, force_terminal=is_terminal)) as bars:
         for mode in scenario.modes:
             bars.node_starts(mode)
-            for _ in range(scenario.phases_of_a_mode):
+        for _ in range(scenario.phases_of_a_mode):
+            for mode in scenario.modes:
                 bars.phase_ends(make_phase(mode))
 
     text = file.getvalue()
     assert "6/6" in text if is_terminal else text.count("handler +") == 6
+
+
+def test_puts_are_one_row_and_a_note_says_why(results, run):
+    text = printed(results, run, width=200, is_terminal=True)
+
+    assert text.count("any mode") == 1
+    assert "1.00–4.00" in text
+    assert "puts are the control" in text

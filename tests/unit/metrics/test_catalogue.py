@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import product
 
 import pytest
 
@@ -77,3 +78,10 @@ def test_exported_names_spell_out_peaks_and_histograms() -> None:
         "simnode_request_duration_seconds_bucket",
     } <= EXPORTED_NAMES
     assert "simnode_request_duration_seconds" not in EXPORTED_NAMES
+
+
+@each_metric
+def test_what_never_happens_is_of_the_labels_and_is_not_exported(metric: Metric) -> None:
+    every = set(product(*(label.values for label in metric.labels)))
+    assert metric.never <= every
+    assert set(metric.combinations) == every - metric.never

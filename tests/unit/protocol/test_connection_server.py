@@ -162,7 +162,7 @@ def test_an_undecodable_request_is_answered_as_the_reference_does_and_the_connec
 
 def test_a_message_that_the_shell_threw_away_is_answered(node):
     node.connection.refuse_message("no room for a message of 99 bytes")
-    assert node.take_events() == [MessageRefused(cause="no room for a message of 99 bytes")]
+    assert node.take_events() == [MessageRefused(cause="no room for a message of 99 bytes", was_read=False)]
     assert node.sent() == [unhandled("no room for a message of 99 bytes")]
 
 
@@ -558,6 +558,24 @@ def test_a_token_comes_back_with_the_last_message_of_its_reply(node):
     node.connection.send_notification(large_update(OTHER), token="notification")
     tokens = [message.token for message in iter(node.connection.next_message, None)]
     assert tokens == [None, None, None, "get", None, None, "notification"]
+
+
+def test_a_stamp_comes_back_with_the_first_message_of_its_reply(node):
+    small, large = node.receive_ticket(GET), node.receive_ticket(OTHER_GET)
+    node.connection.send_response(small, get_response(1), stamp="small")
+    node.connection.send_response(large, get_response(CHUNK_THRESHOLD + 1), stamp="large")
+    messages = list(iter(node.connection.next_message, None))
+    assert [message.stamp for message in messages] == ["small", "large", None, None, None]
+    assert [message.is_chunk for message in messages] == [False, False, True, True, True]
+
+
+def test_chunks_are_told_from_other_messages_whatever_becomes_of_them(node):
+    encode = node.connection.codec.encode_request
+    wrong = [(1, 0, 2), (1, 0, 3), (1, 1, 2), (2, 0, 0)]
+    chunks = [StreamChunk(stream_id=one, index=index, total=total, data=Blob(b"x")) for one, index, total in wrong]
+    told = [node.connection.receive_message(Blob(bytes(encode(message))), 0.0) for message in (GET, *chunks)]
+    assert told == [False, True, True, True, True]
+    assert node.connection.receive_message(Blob(b"\xff" * 40), 0.0) is False
 
 
 def test_a_lost_connection_gives_tokens_and_sinks_back_and_takes_nothing_more(node):

@@ -84,6 +84,16 @@ def test_streams_take_turns_and_each_begins_with_its_header(outbox):
     assert sent(outbox) == ["a:", "b:", "a0", "b0", "a1", "b1", "a2"]
 
 
+@pytest.mark.parametrize(("chunks", "headed"), [(3, True), (3, False), (1, False)])
+def test_the_stamp_comes_with_the_first_message_and_chunks_say_that_they_are_chunks(outbox, chunks, headed):
+    parcel = stream("s", chunks, headed=headed)
+    parcel.stamp = "s"
+    outbox.insert(None, parcel)
+    messages = list(iter(outbox.next_message, None))
+    assert [message.stamp for message in messages] == ["s"] + [None] * (len(messages) - 1)
+    assert [message.is_chunk for message in messages] == [False] * headed + [True] * chunks
+
+
 def test_messages_are_made_when_they_are_asked_for(outbox):
     made = []
 

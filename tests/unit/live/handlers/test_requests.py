@@ -37,7 +37,15 @@ class Client:
         self.answers: list[HostResult] = []
         self.failures = 0
 
-    def respond(self, ticket: object, result: HostResult, *, encoded: Rope | None = None, token: object = None) -> None:
+    def respond(
+        self,
+        ticket: object,
+        result: HostResult,
+        *,
+        timer: object,
+        encoded: Rope | None = None,
+        token: object = None,
+    ) -> None:
         if self.is_broken:
             raise RuntimeError("a bug of ours")
         self.answers.append(result)

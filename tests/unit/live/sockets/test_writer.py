@@ -1,8 +1,9 @@
-"""FrameWriter on a socket that takes as much as it likes: frames stay whole, tokens come back when all is out."""
+"""FrameWriter on a socket that takes as much as it likes: frames stay whole, and it says what is out."""
 
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
 from collections.abc import Iterable
 
@@ -49,15 +50,21 @@ class FakeSocket:
         return nbytes
 
 
+class WatchedRope(Rope):
+    """A rope that can be referred to weakly."""
+
+
 class Outgoing:
     """A writer, what it is given to send and what it gives back."""
 
     def __init__(self, takes: Iterable[int] | None = None) -> None:
         self.sock = FakeSocket(takes)
         self.due: deque[OutgoingMessage] = deque()
+        self.begun: list[object] = []
+        #: the tokens of the messages that have left whole
         self.sent: list[object] = []
         self.made = 0
-        self.writer = FrameWriter(self.sock, self._next_message, self.sent.append)  # type: ignore[arg-type]
+        self.writer = FrameWriter(self.sock, self._next_message, self.begun.append, self._sent)  # type: ignore[arg-type]
 
     def _next_message(self) -> OutgoingMessage | None:
         if not self.due:
@@ -65,9 +72,17 @@ class Outgoing:
         self.made += 1
         return self.due.popleft()
 
-    def add(self, data: bytes, token: object = None) -> None:
+    def _sent(self, message: OutgoingMessage) -> None:
+        self.sent.append(message.token)
+
+    @property
+    def unsent(self) -> list[object]:
+        """The tokens of the messages that were made and have not left whole."""
+        return [message.token for message in self.writer.unsent_messages()]
+
+    def add(self, data: bytes, token: object = None, stamp: object = None) -> None:
         half = len(data) // 2
-        self.due.append(OutgoingMessage(Rope([data[:half], data[half:]]), token))
+        self.due.append(OutgoingMessage(Rope([data[:half], data[half:]]), token, stamp))
 
     def send_all(self) -> None:
         while self.writer.send() is not Sent.EVERYTHING:
@@ -222,11 +237,11 @@ def test_token_comes_back_only_with_the_last_byte() -> None:
     out.add(counting_bytes(100), token="t")  # two bytes of header
     assert out.writer.send() is Sent.BLOCKED
     assert out.sent == []
-    assert out.writer.tokens() == ["t"]
+    assert out.unsent == ["t"]
     out.sock._takes = deque([1])
     assert out.writer.send() is Sent.EVERYTHING
     assert out.sent == ["t"]
-    assert out.writer.tokens() == []
+    assert out.unsent == []
 
 
 def test_token_of_a_fragmented_message_waits_for_its_last_fragment() -> None:
@@ -235,10 +250,56 @@ def test_token_of_a_fragmented_message_waits_for_its_last_fragment() -> None:
     while out.writer.send() is not Sent.BLOCKED:
         pass
     assert out.sent == []
-    assert out.writer.tokens() == ["t"]
+    assert out.unsent == ["t"]
     out.sock._takes = None
     out.send_all()
     assert out.sent == ["t"]
+
+
+def test_stamp_comes_with_the_first_byte_that_the_socket_takes() -> None:
+    """Not when the message is made: the socket may be full for long after that."""
+    out = Outgoing(takes=[5])
+    out.add(b"one", stamp=1)  # two bytes of header
+    out.add(b"two", stamp=2)
+    out.add(b"three")
+    assert out.writer.send() is Sent.BLOCKED
+    assert out.made == 3
+    assert (out.begun, out.sent) == ([1], [None])
+    out.sock._takes = deque([1])
+    assert out.writer.send() is Sent.BLOCKED
+    assert (out.begun, out.sent) == ([1, 2], [None])
+    out.sock._takes = None
+    out.send_all()
+    assert (out.begun, out.sent) == ([1, 2], [None] * 3)
+
+
+def test_stamp_of_a_fragmented_message_comes_once_with_its_first_fragment() -> None:
+    out = Outgoing(takes=[])
+    out.add(bytes(600 * KIB), stamp="s")
+    assert out.writer.send() is Sent.BLOCKED
+    assert out.begun == []
+    out.sock._takes = deque([1])
+    assert out.writer.send() is Sent.BLOCKED
+    assert (out.begun, out.unsent) == (["s"], [None])
+    out.sock._takes = None
+    out.send_all()
+    assert (out.begun, out.unsent) == (["s"], [])
+
+
+@pytest.mark.parametrize("nbytes", [100, 600 * KIB, 3 * MIB])
+@pytest.mark.parametrize("takes", [None, [50, 51], [50, 10]])
+def test_nothing_of_a_message_is_held_when_it_has_left(nbytes: int, takes: list[int] | None) -> None:
+    """A message may be 64 MiB in the heap, and the next one may come much later."""
+    out = Outgoing(takes=takes)
+    rope = WatchedRope([bytes(nbytes)])
+    is_held = weakref.ref(rope)
+    out.due.append(OutgoingMessage(rope, "t", "s"))
+    del rope
+    out.writer.send()
+    out.sock._takes = None
+    out.send_all()
+    assert (out.begun, out.sent) == (["s"], ["t"])
+    assert is_held() is None
 
 
 def test_last_frame_goes_when_nothing_else_is_due() -> None:
@@ -271,7 +332,7 @@ def test_after_the_end_of_data_only_control_frames_go() -> None:
     assert len(out.frames) == 3
     assert out.messages == []
     assert out.due[0].token == "never made"
-    assert out.sent + out.writer.tokens() == ["cut short"]
+    assert out.sent + out.unsent == ["cut short"]
 
 
 def test_long_answer_lets_others_go_first_now_and_then() -> None:
@@ -294,7 +355,7 @@ def test_gone_peer_is_an_error_and_the_tokens_are_known() -> None:
     out.add(b"x", token="t")
     with pytest.raises(BrokenPipeError):
         out.writer.send()
-    assert out.writer.tokens() == ["t"]
+    assert out.unsent == ["t"]
 
 
 @pytest.mark.parametrize("seed", range(20))
