@@ -43,6 +43,8 @@ MOVED_BY_TIME = frozenset(
         "simnode_node_backlog_peak_60s_bytes",
         "simnode_segments",
         "simnode_segment_bytes",
+        "simnode_granted_bytes",
+        "simnode_lingering_bytes",
         *(name for metric in CATALOGUE if metric.kind is Kind.PEAK for name in metric.exported_names),
         *(f"{metric.name}_bucket" for metric in CATALOGUE if metric.kind is Kind.HISTOGRAM),
         "simnode_request_duration_seconds_sum",
@@ -139,6 +141,14 @@ class MetricSession:
         self.expect("simnode_store_commit_batch_writes_count", number)
         self.expect("simnode_store_commit_batch_writes_sum", number if writes is None else writes)
 
+    def expect_stored_together(self, requests: list[Put]) -> None:
+        """The PUTs of new contracts were committed, in one transaction or several."""
+        for request in requests:
+            self._expect_new(request)
+        self.expect_between("simnode_store_commits_total", 1, len(requests), outcome="ok")
+        self.expect_between("simnode_store_commit_batch_writes_count", 1, len(requests))
+        self.expect("simnode_store_commit_batch_writes_sum", len(requests))
+
     # ---- acting ------------------------------------------------------------------------------
 
     @contextmanager
@@ -173,10 +183,13 @@ class MetricSession:
 
     def stored(self, request: Put) -> None:
         """The PUT of a new contract was committed, in a transaction of its own."""
+        self.expect_commits()
+        self._expect_new(request)
+
+    def _expect_new(self, request: Put) -> None:
         code = bytes(request.contract.data)
         nbytes = len(request.state) + len(request.contract.params) + (0 if code in self._codes else len(code))
         self._codes.add(code)
-        self.expect_commits()
         self.expect("simnode_store_contracts")
         self.expect("simnode_store_bytes", nbytes)
 

@@ -19,6 +19,7 @@ from simnode.metrics.reader import read_slab
 from simnode.metrics.slab import slab_path
 from tests.integration.metrics import (
     connection_scripts,
+    memory_scripts,
     offline_scripts,
     process_scripts,
     request_scripts,
@@ -31,6 +32,7 @@ SCRIPTS = (
     *stream_scripts.SCRIPTS,
     *connection_scripts.SCRIPTS,
     *request_scripts.SCRIPTS,
+    *memory_scripts.SCRIPTS,
     *process_scripts.SCRIPTS,
 )
 
