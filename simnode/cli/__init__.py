@@ -10,9 +10,13 @@ Exit codes: 0 done; 1 it failed, and one line on standard error says why; 2 it w
 
 from __future__ import annotations
 
-import typer
+from simnode.import_path import put_users_directories_last
 
-from simnode.cli import contracts, doctor, inspect, run, serve
+put_users_directories_last()  # before anything that a user's directory could replace is imported
+
+import typer  # noqa: E402
+
+from simnode.cli import contracts, doctor, inspect, run, serve  # noqa: E402
 
 __all__ = ["app", "main"]
 
