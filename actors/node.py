@@ -13,22 +13,21 @@ import logging
 import os
 import secrets
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.leftovers import RAY_LINK, runs_root, sweep_dead_nodes
-from actors.options import ACTOR, INIT, use_fresh_token
+from actors.options import ACTOR, use_fresh_token
+from actors.ray_directory import make_outer_directory
+from actors.ray_session import RaySession
 from actors.roles import (
     ConnectionHandlerActor,
     ContractStoreActor,
@@ -52,8 +51,8 @@ logger = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 5.0
 """For all processes together; then they are killed."""
 
-EXIT_TIMEOUT_S = 2.0
-"""For a process that was told to end, until it is killed."""
+BROKEN_DRAIN_TIMEOUT_S = 1.5
+"""The same when Ray is broken: a raylet's workers follow it within a second."""
 
 LATE_TICK_S = 2.0
 """A supervisor that looks at the heartbeats so late was held up itself."""
@@ -76,6 +75,10 @@ class NodeStartFailed(Exception):
         self.cause = cause
 
 
+class NodeBroken(Exception):
+    """The node cannot go on, because a daemon of Ray's is gone."""
+
+
 @dataclass(slots=True, eq=False)
 class _Process:
     """An actor in its slot."""
@@ -86,6 +89,7 @@ class _Process:
     actor: Any = None
     pid: int = 0
     pidfd: int = -1
+    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = 0.0
     pause_s: float = RESTART_PAUSE_S
 
@@ -111,6 +115,9 @@ class Node:
         self._restarts: set[asyncio.Task[None]] = set()
         self._is_up = False
         self._is_stopping = False
+        self._daemon_fds: list[int] = []
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hurried = asyncio.Event()
         self._checked_at = self._judge_from = 0.0
         self.port = 0
         self.metrics_port = 0
@@ -129,10 +136,20 @@ class Node:
         """Whether the node is about to end, because it is left or did not start."""
         return self._is_stopping
 
-    def kill(self) -> None:
-        """Ends all of its processes at once. The directories are for the next node to sweep."""
-        if hasattr(self, "_ray_dir"):
-            _kill(_ray_processes(self._ray_dir))
+    async def wait_broken(self) -> None:
+        """Waits for as long as the node can work.
+
+        Raises:
+            NodeBroken: it cannot any more; leaving it drains what is left, and ends it.
+        """
+        await asyncio.shield(self._broken)
+
+    def hurry(self) -> None:
+        """Ends all of its processes at once. A drain under way ends too, and the clean-up follows it."""
+        self._is_stopping = True
+        self._hurried.set()
+        if hasattr(self, "_ray"):
+            self._ray.kill()
 
     async def __aenter__(self) -> Self:
         try:
@@ -156,9 +173,9 @@ class Node:
         self._share = RunDirectory.create(runs_root(), secrets.token_hex(4))
         run_dir = self._share.path
         # Ray opens its directory to everybody, with each worker anew: it gets one inside a closed one
-        self._ray_dir = Path(tempfile.mkdtemp(prefix="simnode-"))
-        (run_dir / RAY_LINK).symlink_to(self._ray_dir)
-        self._settings = self._make_settings(run_dir)
+        ray_dir = make_outer_directory()
+        (run_dir / RAY_LINK).symlink_to(ray_dir)
+        self._settings = _with_absolute_paths(self._make_settings(run_dir))
         await self._prepare_data()
         self._logs = LogCollector(run_dir)
         self._logs.start()
@@ -166,11 +183,12 @@ class Node:
         self._pulse = Pulse(self._slab, self._check_heartbeats)
         self._pulse.start()
         use_fresh_token(run_dir)
+        self._ray = RaySession(ray_dir, run_dir)
         try:
-            with _signal_handler_kept():
-                ray.init(**INIT, num_cpus=max(2, usable_cpus()), _temp_dir=str(self._ray_dir / RAY_LINK))
+            self._ray.start(num_cpus=max(2, usable_cpus()))
         except Exception as error:
             raise NodeStartFailed("ray", error) from error
+        self._watch_daemons()
         await self._start_actors()
 
     async def _prepare_data(self) -> None:
@@ -189,12 +207,17 @@ class Node:
         for process in self._processes:
             self._create(process)
         begun = [asyncio.ensure_future(self._begin(process)) for process in self._processes]
+        all_begun = asyncio.gather(*begun)
         try:
-            results = await asyncio.gather(*begun)
+            # a call to an actor would never return without Ray's daemons
+            await asyncio.wait((all_begun, self._broken), return_when=asyncio.FIRST_COMPLETED)
+            if self._broken.done():
+                raise NodeStartFailed("ray", self._broken.exception() or NodeBroken())
+            results = await all_begun
         finally:
             for task in begun:
                 task.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
+            await asyncio.gather(all_begun, *begun, return_exceptions=True)
         self.metrics_port, self.port = results[2], results[3]
         self._settings = replace(self._settings, port=self.port, metrics_port=self.metrics_port)
         self._is_up = True
@@ -215,13 +238,33 @@ class Node:
         except ProcessLookupError as error:
             raise NodeStartFailed(process.name, error) from error
         process.started_at = self._pulse.now()
+        process.has_ended.clear()
         asyncio.get_running_loop().add_reader(process.pidfd, self._died, process)
         return result
 
     # ---- watch -------------------------------------------------------------------------------
 
+    def _watch_daemons(self) -> None:
+        """Nothing of Ray's says that a daemon is dead: calls to actors just never return."""
+        for daemon in self._ray.daemons():
+            try:
+                fd = os.pidfd_open(daemon.pid)
+            except ProcessLookupError as error:
+                raise NodeStartFailed("ray", error) from error
+            self._daemon_fds.append(fd)
+            asyncio.get_running_loop().add_reader(fd, self._daemon_died, fd, f"{daemon.name()} (pid {daemon.pid})")
+
+    def _daemon_died(self, fd: int, daemon: str) -> None:
+        asyncio.get_running_loop().remove_reader(fd)
+        if not self._is_stopping and not self._broken.done():
+            self._is_stopping = True  # what dies of it is not to be started again
+            logger.error("Ray's %s is gone; the node ends", daemon)
+            self._broken.set_exception(NodeBroken(f"Ray's {daemon} is gone"))
+            self._broken.exception()  # not everybody who runs a node waits for it
+
     def _died(self, process: _Process) -> None:
         self._forget_pidfd(process)
+        process.has_ended.set()
         if self._is_stopping:
             return
         logger.warning("%s (pid %d) is gone; starting another", process.name, process.pid)
@@ -278,12 +321,12 @@ class Node:
             task.cancel()
         if self._is_up:
             await self._drain()
+        self._forget_daemons()
         for process in self._processes:
-            self._forget_pidfd(process)
-            if process.actor is not None:
-                ray.kill(process.actor)
-        if hasattr(self, "_ray_dir"):
-            await asyncio.get_running_loop().run_in_executor(None, _end_ray, self._ray_dir)
+            self._end(process)
+        if hasattr(self, "_ray"):
+            at_once = self._is_broken or self._hurried.is_set()
+            await asyncio.get_running_loop().run_in_executor(None, partial(self._ray.end, at_once=at_once))
         if hasattr(self, "_pulse"):
             self._pulse.stop()
             self._slab.close()
@@ -293,60 +336,63 @@ class Node:
             self._share.close()
             sweep_dead_nodes()
 
+    @property
+    def _is_broken(self) -> bool:
+        return self._broken.done() and not self._broken.cancelled()
+
+    def _end(self, process: _Process) -> None:
+        if process.actor is None:
+            return
+        if not self._is_broken and not self._hurried.is_set():
+            ray.kill(process.actor)  # Ray reports other deaths as crashes, on our standard error
+        elif process.pidfd >= 0:  # without its daemons Ray cannot
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        self._forget_pidfd(process)
+
+    def _forget_daemons(self) -> None:
+        for fd in self._daemon_fds:
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+        self._daemon_fds.clear()
+
     async def _drain(self) -> None:
+        """Has the processes drain, in order, until all have, time is up or `hurry` is called."""
+        timeout_s = BROKEN_DRAIN_TIMEOUT_S if self._is_broken else DRAIN_TIMEOUT_S
+        draining = asyncio.ensure_future(self._drain_in_order())
+        hurried = asyncio.ensure_future(self._hurried.wait())
+        await asyncio.wait((draining, hurried), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done() and not self._hurried.is_set():
+            logger.warning("draining took over %.1f s; killing what is left", timeout_s)
+        for task in (draining, hurried):
+            task.cancel()
+        await asyncio.gather(draining, hurried, return_exceptions=True)
+
+    async def _drain_in_order(self) -> None:
         order = (FrontDoorActor, ConnectionHandlerActor, ContractStoreActor, ReassemblyServiceActor)
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                for kind in (*order, MetricsExporterActor):
-                    running = [process for process in self._processes if process.kind is kind and process.pidfd >= 0]
-                    await asyncio.gather(*(_drain(process) for process in running))
-        except TimeoutError:
-            logger.warning("draining took over %.0f s; killing what is left", DRAIN_TIMEOUT_S)
+        for kind in (*order, MetricsExporterActor):
+            running = [process for process in self._processes if process.kind is kind and process.pidfd >= 0]
+            await asyncio.gather(*(_drain(process) for process in running))
 
 
 async def _drain(process: _Process) -> None:
+    """Has a process drain, or end: Ray may never answer a call to a process that is gone."""
+    draining = asyncio.ensure_future(_call_drain(process))
+    ended = asyncio.ensure_future(process.has_ended.wait())
+    try:
+        await asyncio.wait((draining, ended), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        draining.cancel()
+        ended.cancel()
+
+
+async def _call_drain(process: _Process) -> None:
     try:
         await process.actor.drain.remote()
     except RayError as error:
         logger.warning("%s did not drain: %s", process.name, error)
 
 
-def _end_ray(ray_dir: Path) -> None:
-    """Shuts Ray down and waits until none of its processes is left."""
-    processes = _ray_processes(ray_dir)
-    ray.shutdown()
-    _, alive = psutil.wait_procs(processes, timeout=EXIT_TIMEOUT_S)
-    _kill(alive)
-    psutil.wait_procs(alive, timeout=EXIT_TIMEOUT_S)
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _ray_processes(ray_dir: Path) -> list[psutil.Process]:
-    """Ray's daemons of this node, which have its directory in their arguments, and the actors under them."""
-    found = []
-    for daemon in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if str(ray_dir) in " ".join(daemon.cmdline()):
-                found += [daemon, *daemon.children(recursive=True)]
-    return found
-
-
-@contextmanager
-def _signal_handler_kept() -> Iterator[None]:
-    """Ray puts a SIGTERM handler of its own in place, which exits wherever it is; this undoes that.
-
-    Raises:
-        asyncio.CancelledError: there was one before Ray was done.
-    """
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as error:
-        raise asyncio.CancelledError("SIGTERM came while Ray was starting") from error
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+def _with_absolute_paths(settings: NodeSettings) -> NodeSettings:
+    """The node's processes have another working directory than the user."""
+    return replace(settings, run_dir=settings.run_dir.absolute(), data_dir=settings.data_dir.absolute())

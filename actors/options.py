@@ -10,6 +10,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from simnode.import_path import environment_for_children
+
 NAMESPACE = "simnode"
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's smallest is 75 MiB; no payload ever goes there."""
@@ -23,7 +25,20 @@ ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # under `uv run` Ray would ship the current directory and start workers by uv: that fails in a
+    # subdirectory of a project, and beside files of over 512 MiB
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
+
+UNWANTED = (
+    "RAY_RUNTIME_ENV_HOOK",  # code of the user's, which Ray imports and calls
+    "RAY_CLIENT_MODE",  # turns every call into one to a Ray elsewhere
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",  # a runtime environment, which `ray job submit` sets for the job
+    "RAY_AUTH_TOKEN",  # would win over the token of this run
+    "RAY_REDIS_ADDRESS",  # would keep the control store's data in a server of the user's
+    "RAY_LOG_TO_STDERR",  # would mix the daemons' logs into ours
+)
+"""Variables of Ray that a user may have set for work of their own. A node's Ray does not see them."""
 
 INIT: dict[str, Any] = {
     "address": "local",
@@ -45,6 +60,14 @@ ACTOR: dict[str, Any] = {
 
 # before `import ray`, which reads some of them while it is loaded and never again
 os.environ.update(ENVIRONMENT)
+for _name in UNWANTED:
+    os.environ.pop(_name, None)
+
+_FOR_CHILDREN = environment_for_children()  # Ray's daemons and actors inherit their import path from us
+for _name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+    os.environ.pop(_name, None)
+    if _name in _FOR_CHILDREN:
+        os.environ[_name] = _FOR_CHILDREN[_name]
 
 
 def use_fresh_token(run_dir: Path) -> None:

@@ -13,16 +13,26 @@ the whole test session; it is real: Ray actors, sockets, shared memory.
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TextIO
 
 import pytest
 
+from simnode.import_path import environment_for_children
+
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+
+TAIL_CHARACTERS = 4000
+"""Of the node's standard error, in the message that it did not start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,29 +62,86 @@ def running_node(*options: str) -> Iterator[RunningNode]:
         options: of `simnode serve`, beyond the ports, which are any that are free.
 
     Raises:
-        RuntimeError: it did not start; its output is in the message.
+        RuntimeError: it did not start in time; its standard error is in the message.
     """
     command: Sequence[str] = (
-        *(sys.executable, "-m", "simnode", "serve", "--port", "0", "--metrics-port", "0", "--json"),
+        # with its standard input: the node ends when this process does, however that happens
+        *(sys.executable, "-m", "simnode.cli.tied"),
+        *("serve", "--port", "0", "--metrics-port", "0", "--json"),
         *options,
     )
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"simnode serve ended with {process.wait(START_TIMEOUT_S)} before it was ready")
-        yield RunningNode(**json.loads(line)["ready"])
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment_for_children(),
+            start_new_session=True,  # a Ctrl-C is for pytest, which then leaves this block
+        )
         try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+            yield _read_ready(process, log)
         finally:
-            process.stdout.close()
+            _end(process)
+            log.seek(0)
+            sys.stderr.write(log.read())
+
+
+def _read_ready(process: subprocess.Popen[bytes], log: TextIO) -> RunningNode:
+    """Reads until the line that says where the node is; lines of others go to standard error.
+
+    Raises:
+        RuntimeError: the node ended, or START_TIMEOUT_S went by.
+    """
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    unread = b""
+    while (left_s := deadline - time.monotonic()) > 0:
+        if not select.select([process.stdout], [], [], left_s)[0]:
+            break
+        read = os.read(process.stdout.fileno(), 65536)
+        if not read:
+            raise RuntimeError(f"simnode serve ended with {process.wait()} before it was ready:\n{_tail(log)}")
+        *lines, unread = (unread + read).split(b"\n")
+        for line in lines:
+            if (facts := _facts_in(line)) is not None:
+                return RunningNode(**facts)
+            sys.stderr.write(line.decode(errors="replace") + "\n")
+    raise RuntimeError(f"simnode serve was not ready within {START_TIMEOUT_S:.0f} s:\n{_tail(log)}")
+
+
+def _facts_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message.get("ready") if isinstance(message, dict) else None
+
+
+def _tail(log: TextIO) -> str:
+    log.seek(0)
+    return log.read()[-TAIL_CHARACTERS:]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """One SIGTERM, and time to drain.
+
+    Raises:
+        subprocess.TimeoutExpired: the node did not end in time, and was killed.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        process.stdin.close()
+        process.stdout.close()
 
 
 @pytest.fixture(scope="session")

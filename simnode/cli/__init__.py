@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
 
-import typer
+from simnode.import_path import put_users_directories_last
 
-from simnode import __version__
-from simnode.cli import contracts, doctor, inspect, run, serve
-from simnode.cli.environment import drop_service_links
-from simnode.cli.output import EXIT_USAGE, note, one_line
+put_users_directories_last()  # before anything that a user's directory could replace is imported
+
+from typing import Annotated  # noqa: E402
+
+import typer  # noqa: E402
+
+from simnode import __version__  # noqa: E402
+from simnode.cli import contracts, doctor, inspect, run, serve  # noqa: E402
+from simnode.cli.environment import drop_service_links  # noqa: E402
+from simnode.cli.output import EXIT_USAGE, note, one_line  # noqa: E402
 
 __all__ = ["app", "main"]
 

@@ -9,12 +9,14 @@ import importlib.metadata
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from actors.leftovers import dead_nodes, sweep_dead_nodes
+from actors.ray_directory import SHORT_DIRECTORIES, NoDirectoryForRay, choose_parent
 from simnode.cli.output import format_size
 from simnode.cli.ports import port_is_taken
 from simnode.metrics.cgroups import cpu_quota, memory_limit, usable_cpus
@@ -82,6 +84,7 @@ def examine(*, handlers: int, port: int, metrics_port: int, sweep: bool) -> list
         judge_open_files(files),
         judge_port(port, "--port", is_taken=port_is_taken("127.0.0.1", port)),
         judge_port(metrics_port, "--metrics-port", is_taken=port_is_taken("127.0.0.1", metrics_port)),
+        judge_temporary_directory(Path(tempfile.gettempdir())),
         judge_leftovers(found, are_swept=sweep),
     ]
 
@@ -156,6 +159,18 @@ def judge_port(port: int, option: str, *, is_taken: bool) -> Finding:
     if is_taken:
         return Finding(Status.WARN, f"port {port}", "in use", f"by a node already? Else serve with another {option}")
     return Finding(Status.OK, f"port {port}", "free")
+
+
+def judge_temporary_directory(wanted: Path, others: Sequence[Path] = SHORT_DIRECTORIES) -> Finding:
+    """Whether Ray's sockets, whose paths have 107 bytes at most, fit into the temporary directory."""
+    name = "temporary directory"
+    try:
+        chosen = choose_parent(wanted, others)
+    except NoDirectoryForRay as error:
+        return Finding(Status.FAIL, name, str(wanted), str(error))
+    if chosen != wanted:
+        return Finding(Status.WARN, name, str(wanted), f"too long for Ray's sockets: {chosen} is used; set TMPDIR")
+    return Finding(Status.OK, name, str(wanted))
 
 
 def judge_leftovers(leftovers: Sequence[Leftover], *, are_swept: bool) -> Finding:

@@ -124,7 +124,7 @@ def serve(
     """Run a node until Ctrl-C or SIGTERM.
 
     Prints one line when it accepts clients: ready ws://HOST:PORT/v1/contract/command. The first
-    signal drains and ends it, a second one ends it at once.
+    signal drains and ends it, a second one ends the drain.
     """
     from simnode.cli.config import ConfigError, load_config
     from simnode.cli.supervise import supervise

@@ -1,7 +1,8 @@
 """A node for as long as the command runs. Enters: settings, signals. Leaves: a node. Next: `actors/node.py`.
 
-The first SIGINT or SIGTERM, whether the node is up yet or not, makes it drain and end; the second
-kills its processes.
+The first SIGINT, SIGTERM, SIGHUP or SIGQUIT, whether the node is up yet or not, makes it drain and end.
+A second one ends the drain: the node's processes are killed, its directories still removed. Further
+ones change nothing. Under `nohup` SIGHUP stays ignored.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from simnode.cli.choices import LogFormat
 from simnode.cli.config import ServeConfig
 from simnode.cli.output import describe_os_error, emit, emit_json, fail, note, spinner
+from simnode.cli.own_output import own_output
 from simnode.cli.ports import CannotListen, address_to_listen_on, is_loopback, reachable_host
 from simnode.live.logs import formatter
 from simnode.live.sockets.handshake import PATHS
@@ -30,9 +32,11 @@ from simnode.storage.errors import StorageError
 if TYPE_CHECKING:
     from actors.node import Node
 
+logger = logging.getLogger(__name__)
+
 LOCK_FILE = ".simnode-lock"
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def supervise(config: ServeConfig, *, as_json: bool) -> None:
@@ -97,60 +101,68 @@ def _warn_of_strangers(config: ServeConfig, addresses: ServeConfig) -> None:
 
 def _run(config: ServeConfig, *, as_json: bool) -> None:
     # imported here: it loads Ray, which takes longer than finding out that the command is wrong
-    from actors.node import NodeStartFailed
+    from actors.node import NodeBroken, NodeStartFailed
 
     try:
-        asyncio.run(_serve(config, as_json=as_json))
+        with own_output() as output:
+            asyncio.run(_serve(config, output, as_json=as_json))
     except NodeStartFailed as error:
         if isinstance(error.cause, OSError) and error.cause.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
             fail(f"cannot listen on {config.host}, ports {config.port} and {config.metrics_port}: {error.cause}")
         fail(f"the node did not start: {error}")
+    except NodeBroken as error:
+        fail(f"{error}; the node was ended")
     except StorageError as error:
         fail(f"the node did not start: {error}")
     except OSError as error:  # no room or no right to make its directories
         fail(f"the node did not start: {describe_os_error(error)}")
 
 
-async def _serve(config: ServeConfig, *, as_json: bool) -> None:
+async def _serve(config: ServeConfig, output: TextIO, *, as_json: bool) -> None:
     from actors.node import Node
 
     node = Node(config.node_settings)
     task = asyncio.current_task()
     assert task is not None
-    was_told = False
+    told: list[signal.Signals] = []
 
     def receive(signum: signal.Signals) -> None:
-        nonlocal was_told
-        if was_told:
-            node.kill()
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-        was_told = True
-        if not node.is_stopping:
+        told.append(signum)
+        if len(told) == 2:
+            logger.warning("%s: killing what has not drained", signum.name)
+            node.hurry()
+        if len(told) == 1 and not node.is_stopping:
             task.cancel()
 
     for signum in SIGNALS:
+        if signum is signal.SIGHUP and signal.getsignal(signum) is signal.SIG_IGN:
+            continue  # `nohup`
         asyncio.get_running_loop().add_signal_handler(signum, receive, signum)
     try:
         async with AsyncExitStack() as running:
             with spinner(f"starting a node with {config.handlers} handlers …"):
                 await running.enter_async_context(node)
-            _announce(node, as_json=as_json)
-            await asyncio.get_running_loop().create_future()  # until a signal
+            _announce(node, output, as_json=as_json)
+            await node.wait_broken()  # until a signal
     except asyncio.CancelledError:  # by a signal; nobody else knows this task
         task.uncancel()
+    finally:
+        if len(told) > 1:  # it did not drain: the status says which signal ended it
+            signal.signal(told[1], signal.SIG_DFL)
+            signal.raise_signal(told[1])
 
 
-def _announce(node: Node, *, as_json: bool) -> None:
+def _announce(node: Node, output: TextIO, *, as_json: bool) -> None:
     settings = node.settings
     url = f"ws://{reachable_host(settings.host)}:{settings.port}{PATHS[0]}"
     metrics_url = f"http://{reachable_host(settings.metrics_host)}:{settings.metrics_port}/metrics"
     note(f"metrics {metrics_url}")
-    if as_json:
-        facts = {"url": url, "metrics_url": metrics_url, "pid": os.getpid(), "pids": node.pids()}
-        emit_json({"ready": facts | {"run_dir": str(settings.run_dir)}})
-    else:
-        emit(f"ready {url}")
+    with redirect_stdout(output):
+        if as_json:
+            facts = {"url": url, "metrics_url": metrics_url, "pid": os.getpid(), "pids": node.pids()}
+            emit_json({"ready": facts | {"run_dir": str(settings.run_dir)}})
+        else:
+            emit(f"ready {url}")
 
 
 def _write_logs(config: ServeConfig) -> None:

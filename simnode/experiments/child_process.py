@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from simnode.import_path import environment_for_children
+
 
 class ChildProcess:
     """A process that talks in lines."""
@@ -52,7 +54,9 @@ async def child_process(command: Sequence[str], *, end_timeout_s: float) -> Asyn
     pipe = asyncio.subprocess.PIPE
     # in a session of its own: a Ctrl-C is for the experiment, which ends the others in order
     child = ChildProcess(
-        await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, start_new_session=True)
+        await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, start_new_session=True, env=environment_for_children()
+        )
     )
     try:
         yield child

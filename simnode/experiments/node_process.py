@@ -8,6 +8,7 @@ one access token for the life of a process, and because the experiment's memory 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from simnode.experiments.child_process import child_process
 from simnode.experiments.errors import ExperimentFailed
 from simnode.live.settings import NodeSettings
 
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 
 
@@ -90,7 +92,11 @@ async def running_node(command: Sequence[str], plan: NodePlan) -> AsyncIterator[
     """
     async with child_process(command, end_timeout_s=STOP_TIMEOUT_S) as process:
         process.write(plan.to_line())
-        line = await process.read()
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                line = await process.read()
+        except TimeoutError as error:
+            raise ExperimentFailed(f"the node did not start within {START_TIMEOUT_S:.0f} s") from error
         if not line:
             raise ExperimentFailed("the node did not start; its standard error says why")
         yield NodeAddress.from_line(line)

@@ -164,7 +164,9 @@ def live_node(*, log: Path | None = None, **settings: Any) -> Iterator[LiveNode]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with contextlib.ExitStack() as stack:
         stderr = None if log is None else stack.enter_context(log.open("ab"))
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, env=environment)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, env=environment, start_new_session=True
+        )
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
