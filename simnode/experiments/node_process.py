@@ -18,6 +18,7 @@ from pathlib import Path
 from simnode.experiments.child_process import child_process
 from simnode.experiments.errors import ExperimentFailed
 from simnode.live.settings import NodeSettings
+from simnode.node.ledger import Shares
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
@@ -44,6 +45,9 @@ class NodePlan:
             memory_budget_bytes=self.memory_budget_bytes,
             free_segments_bytes=self.free_segments_bytes,
             response_mode=self.response_mode,
+            # what a way to send costs is to be seen, not limited
+            shares=Shares(connection_heap_bytes=self.memory_budget_bytes),
+            address_share=1.0,
         )
 
     def to_line(self) -> bytes:

@@ -179,9 +179,10 @@ class ReassemblyService:
             case "grow", [name, nbytes]:
                 return self._reserve(link, partial(self._grow, name, nbytes))
             case "grant", [nbytes]:
-                return self._reserve(link, partial(self._grant_heap, peer.owner, nbytes))
+                return self._grant_heap(peer.owner, nbytes)
             case "give_back", [nbytes]:
-                self._grant_heap(peer.owner, -nbytes)
+                pool.grant(-nbytes)
+                self._grants[peer.owner] -= nbytes
             case "release", [name]:
                 self._release(name)
             case "doubt", [name]:
@@ -228,9 +229,14 @@ class ReassemblyService:
         return [lease.name, lease.nbytes]
 
     def _grant_heap(self, owner: str, nbytes: int) -> None:
+        """Grants heap to a handler, which divides what it has among its clients if there is no more."""
         assert self._pool is not None
-        self._pool.grant(nbytes)
-        self._grants[owner] = self._grants.get(owner, 0) + nbytes
+        try:
+            self._pool.grant(nbytes)
+        except OutOfBudget as error:
+            self._relieve()
+            raise LinkRefusal(NO_ROOM, str(error)) from error
+        self._grants[owner] += nbytes
 
     def _end_grant(self, owner: str) -> None:
         assert self._pool is not None

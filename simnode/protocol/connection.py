@@ -45,6 +45,7 @@ from simnode.protocol.limits import (
     STREAM_ID_MODULUS,
     Limits,
 )
+from simnode.protocol.messages.contracts import Delta, State
 from simnode.protocol.messages.error_kinds import DeserializationError, OperationError, Unhandled
 from simnode.protocol.messages.requests import (
     ApplicationMessages,
@@ -325,12 +326,14 @@ class ServerConnection(_Connection):
             message = self.codec.encode_result(Err(response_too_large(message.nbytes)))
         nbytes = message.nbytes
         if nbytes <= CHUNK_THRESHOLD:
-            is_mapped = type(result) is GetResponse and result.state.origin is not None
-            held_bytes = 0 if is_mapped else nbytes
-            return Parcel(messages=iter((message,)), due_bytes=nbytes, held_bytes=held_bytes, token=token)
+            held_bytes = _heap_bytes(result, nbytes)
+            return Parcel(
+                messages=iter((message,)), due_bytes=nbytes, held_bytes=held_bytes, is_short=True, token=token
+            )
         if not self.streaming:
             framed = self._framing(message, None)
-            return Parcel(messages=framed.messages, due_bytes=nbytes, held_bytes=framed.held_bytes, token=token)
+            held_bytes = max(framed.held_bytes, _heap_bytes(result, nbytes))
+            return Parcel(messages=framed.messages, due_bytes=nbytes, held_bytes=held_bytes, token=token)
         stream_id = self._take_stream_id()
         header = self._header(result, stream_id, nbytes)
 
@@ -341,7 +344,7 @@ class ServerConnection(_Connection):
         return Parcel(
             messages=framed.messages,
             due_bytes=nbytes,
-            held_bytes=framed.held_bytes,
+            held_bytes=max(framed.held_bytes, _heap_bytes(result, nbytes)),
             is_stream=True,
             header=header,
             is_headed=header is not None,
@@ -353,6 +356,20 @@ class ServerConnection(_Connection):
             return None
         content = GetResponseContent(key=result.key, includes_contract=result.contract is not None)
         return self.codec.encode_result(StreamHeader(stream_id=stream_id, total_bytes=nbytes, content=content))
+
+
+def _heap_bytes(result: HostResult, nbytes: int) -> int:
+    """What of a serialized response of `nbytes` lies in the heap: next to nothing if its payload is in a segment."""
+    payload: Blob | None = None
+    if type(result) is GetResponse:
+        payload = result.state
+    elif type(result) is UpdateNotification:
+        update = result.update
+        if isinstance(update, State):
+            payload = update.state
+        elif isinstance(update, Delta):
+            payload = update.delta
+    return 0 if payload is not None and payload.origin is not None else nbytes
 
 
 class ClientConnection(_Connection):

@@ -43,6 +43,8 @@ class Parcel:
     messages: Iterator[Rope]
     due_bytes: int
     held_bytes: int = 0
+    #: whether it is one message of up to `CHUNK_THRESHOLD`
+    is_short: bool = False
     is_stream: bool = False
     header: Rope | None = None
     #: whether it had a header, which is gone from `header` once sent
@@ -160,6 +162,8 @@ class Outbox:
         self.due_chunks = 0
         #: payload bytes that ready replies hold in the heap
         self.held_bytes = 0
+        #: of these, those of short messages
+        self.short_held_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._whole or self._active or self._waiting)
@@ -238,7 +242,7 @@ class Outbox:
         self._is_closed = True
         for queue in (self._lines, self._whole, self._active, self._waiting):
             queue.clear()
-        self.due_bytes = self.due_chunks = self.held_bytes = 0
+        self.due_bytes = self.due_chunks = self.held_bytes = self.short_held_bytes = 0
         return [token for token in tokens if token is not None]
 
     def check_invariants(self) -> None:
@@ -248,6 +252,7 @@ class Outbox:
         assert self.due_bytes == sum(parcel.due_bytes for parcel in parcels)
         assert self.due_chunks == sum(parcel.due_chunks for parcel in parcels)
         assert self.held_bytes == sum(parcel.held_bytes for parcel in parcels)
+        assert self.short_held_bytes == sum(parcel.held_bytes for parcel in parcels if parcel.is_short)
         queued = {*self._whole, *self._active, *self._waiting}
         assert len(queued) == len(self._whole) + len(self._active) + len(self._waiting), "nothing is queued twice"
         for ticket in tickets:
@@ -273,6 +278,8 @@ class Outbox:
         ticket.parcel, ticket.state = parcel, TicketState.FILLED
         self.due_bytes += parcel.due_bytes
         self.held_bytes += parcel.held_bytes
+        if parcel.is_short:
+            self.short_held_bytes += parcel.held_bytes
         self.due_chunks += parcel.due_chunks
 
     def _line(self, lane: Lane) -> _Line:
@@ -316,6 +323,8 @@ class Outbox:
         data = next(parcel.messages)
         self.due_bytes -= parcel.due_bytes
         self.held_bytes -= parcel.held_bytes
+        if parcel.is_short:
+            self.short_held_bytes -= parcel.held_bytes
         self._leave(ticket)
         return OutgoingMessage(data, parcel.token, parcel.stamp, held_bytes=parcel.held_bytes)
 

@@ -41,7 +41,8 @@ BEHIND_BYTES = 512 * 1024
 """A subscriber with more than this still due gets the newest state later instead of each change now."""
 
 DUE_HEAP_BYTES = 256 * 1024
-"""Answers due that lie in the heap; while there are more, requests wait: an answer is made when the socket takes it."""
+"""Short answers due that lie in the heap; while there are more, requests wait: what the socket cannot take yet is not
+made yet."""
 
 DEFERRED_AT_ONCE = 16
 """Requests that waited for that and are carried out in one turn of the loop."""
@@ -442,7 +443,7 @@ class Session:
         while (event := connection.next_event()) is not None:
             match event:
                 case RequestReceived():
-                    if self._deferred or self._answer_bytes > DUE_HEAP_BYTES:
+                    if self._deferred or connection.outbox.short_held_bytes > DUE_HEAP_BYTES:
                         self._defer(event)
                     else:
                         self._requests.begin(event)
@@ -558,7 +559,9 @@ class Session:
 
     def _begin_deferred(self) -> None:
         left = DEFERRED_AT_ONCE
-        while self._deferred and self._answer_bytes <= DUE_HEAP_BYTES:
+        assert self.connection is not None
+        outbox = self.connection.outbox
+        while self._deferred and outbox.short_held_bytes <= DUE_HEAP_BYTES:
             if not left:  # the other connections of the process go first
                 self._websocket.send_soon()
                 return

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -26,12 +27,13 @@ from simnode.metrics.reader import scan_slabs
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts
 from simnode.protocol.codec.base import Encoding
-from simnode.protocol.messages.requests import QuerySubscriptionInfo, Subscribe
+from simnode.protocol.messages.requests import Get, QuerySubscriptionInfo, Subscribe
+from simnode.protocol.messages.responses import Err
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
 from tests.integration.metrics.request_scripts import EXPRESSES_ALL, NOWHERE, register
 from tests.support.eventually import eventually
-from tests.support.wire import FrameClient, get_of, put_of
+from tests.support.wire import FrameClient
 
 Moved = tuple[str, dict[str, str]]
 
@@ -73,14 +75,16 @@ async def _bugs_of_a_handler(settings: NodeSettings) -> Counted:
     url = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/contract/command"
     requests = {}
     for encoding in Encoding:
-        asked = [("subscribe", Subscribe(key=NOWHERE)), ("delegate", register(b"code"))]
+        asked = [("subscribe", Subscribe(key=NOWHERE)), ("delegate", register(b"code")), ("get", Get(key=NOWHERE))]
         if encoding in EXPRESSES_ALL:
             asked.append(("node_query", QuerySubscriptionInfo()))
         loop = asyncio.get_running_loop()
-        talking = loop.run_in_executor(None, _ask_all, url, encoding, [request for _, request in asked])
-        sock, _ = await loop.sock_accept(listener)
-        handler._adopt(sock)
-        await talking
+        with pytest.MonkeyPatch.context() as patch:
+            fall = partial(patch.setattr, handler._stats, "messages_in", SimpleNamespace(inc=_bug))
+            talking = loop.run_in_executor(None, _ask_all, url, encoding, [request for _, request in asked], fall)
+            sock, _ = await loop.sock_accept(listener)
+            handler._adopt(sock)
+            await talking
         requests.update({(kind, encoding.value, "error"): 1.0 for kind, _ in asked})
     listener.close()
     return {
@@ -93,11 +97,13 @@ def _bug(*_: Any) -> NoReturn:
     raise RuntimeError("a bug")
 
 
-def _ask_all(url: str, encoding: Encoding, requests: list[Any]) -> None:
+def _ask_all(url: str, encoding: Encoding, requests: list[Any], fall: Callable[[], None]) -> None:
+    """Each bug costs its request; one in what takes messages in costs the connection."""
     with FrameClient(url, encoding=encoding) as client:
         for request in requests:
-            client.ask(request)
-        client.send(get_of(put_of(b"").contract.key))  # there is no index to look into
+            assert isinstance(client.ask(request), Err)
+        fall()
+        client.send(requests[0])
         assert client.closed().code == 1011
 
 

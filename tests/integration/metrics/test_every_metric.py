@@ -57,11 +57,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         response_mode="lazy",
         progress_timeout_s=connection_scripts.PROGRESS_TIMEOUT_S,
         memory_budget_bytes=request_scripts.MEMORY_BUDGET_BYTES,
+        address_share=1.0,
         limits={
             "max_message_bytes": request_scripts.MAX_MESSAGE_BYTES,
             "max_chunk_data_bytes": stream_scripts.MAX_CHUNK_BYTES,
             "max_connection_bytes": stream_scripts.MAX_CONNECTION_BYTES,
-            "stream_ttl_s": 2.0,
+            "stream_ttl_s": 4.0,
         },
         caps={"per_client": request_scripts.SUBSCRIPTIONS_PER_CLIENT},
     ) as node:
