@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -43,6 +42,8 @@ class LoopThread:
         self._reason: BaseException | None = None
         #: what is under way
         self._calls: dict[Future[Any], Coroutine[Any, Any, Any]] = {}
+        #: that part of it which has begun; of the thread alone
+        self._tasks: dict[Future[Any], asyncio.Task[Any]] = {}
 
     @property
     def is_running(self) -> bool:
@@ -59,7 +60,8 @@ class LoopThread:
         """
         if self.is_running:
             raise ClientClosed("a client is opened once")
-        self._lock, self._calls = threading.Lock(), {}  # in a forked process, the old ones are for ever as they were
+        self._lock = threading.Lock()  # in a forked process, the old one is for ever as it was
+        self._calls, self._tasks = {}, {}
         self._pid, self._reason, self._is_to_stop = os.getpid(), None, False
         started: Future[None] = Future()
         # a daemon, so that a client that was never closed does not keep the program alive
@@ -93,7 +95,9 @@ class LoopThread:
             return call.result()
         except BaseException:
             # either its own exception, or an interruption of this thread: a result that is there is not taken
-            if not call.cancel() and undo is not None and call.exception() is None:
+            if call.cancel():
+                self._call_in_loop(self._cancel, call)
+            elif undo is not None and call.exception() is None:
                 self._call_in_loop(undo, call.result())
             raise
 
@@ -120,8 +124,10 @@ class LoopThread:
     def _call_in_loop(self, callback: Callable[..., object], *args: Any) -> None:
         loop = self._loop
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it was closed just now, which fails what is under way
+            try:
                 loop.call_soon_threadsafe(callback, *args)
+            except RuntimeError:
+                pass  # it was closed just now, which fails what is under way
 
     def _why_not(self) -> ClientClosed:
         reason = self._reason
@@ -177,22 +183,20 @@ class LoopThread:
 
     def _begin(self, coroutine: Coroutine[Any, Any, R], call: Future[R], undo: Callable[[R], object] | None) -> None:
         if call.cancelled() or self._is_to_stop or self._reason is not None:  # the loop only cancels what it has
-            with self._lock:
-                del self._calls[call]
+            del self._calls[call]
             coroutine.close()
             _settle(call, error=self._why_not())
             return
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = self._tasks[call] = asyncio.get_running_loop().create_task(coroutine)
         task.add_done_callback(partial(self._finish, call, undo))
-        call.add_done_callback(partial(self._cancel_with, task))
 
-    def _cancel_with(self, task: asyncio.Task[Any], call: Future[Any]) -> None:
-        if call.cancelled():
-            self._call_in_loop(task.cancel)
+    def _cancel(self, call: Future[Any]) -> None:
+        task = self._tasks.get(call)
+        if task is not None:
+            task.cancel()
 
     def _finish(self, call: Future[R], undo: Callable[[R], object] | None, task: asyncio.Task[R]) -> None:
-        with self._lock:
-            del self._calls[call]
+        del self._calls[call], self._tasks[call]
         if task.cancelled():  # by its caller, or because the thread ends
             _settle(call, error=self._why_not())
         elif (error := task.exception()) is not None:
