@@ -31,6 +31,10 @@ ACCEPTED_AT_ONCE = 64
 UNACKNOWLEDGED_SOCKETS = 64
 """The most that a handler is handed without having acknowledged them: the kernel's buffer takes four times as many."""
 
+GATHERING_S = 0.25
+"""How long after its start the front door waits for the rest of the handlers before it places the first client: which
+of them has the fewest connections is not known before. They try to connect five times meanwhile."""
+
 ACKNOWLEDGE_TIMEOUT_S = 2.0
 PLACING_TIMEOUT_S = 10.0
 """How long a client waits for a handler at most. A handler that died is there again after one or two seconds."""
@@ -99,6 +103,8 @@ class FrontDoor:
         self._door: socket.socket | None = None
         self._is_accepting = False
         self._is_draining = False
+        #: a client is placed from now on although a handler is away
+        self._has_gathered = False
         self._number = 0
         #: accepted clients that no handler can take now, oldest first; a dict for its order alone
         self._waiting: dict[_Client, None] = {}
@@ -128,6 +134,7 @@ class FrontDoor:
         # a burst as large as the cap is not dropped by the kernel, as far as it may hold so many
         self._listener.listen(max(BACKLOG, self._max_clients))
         self._peer_watch.start()
+        loop.call_later(GATHERING_S, self._end_gathering)
         self._accept_on_readable()
         self._pulse.start()
         port: int = self._listener.getsockname()[1]
@@ -153,6 +160,10 @@ class FrontDoor:
         self._settings.socket_path("front_door").unlink(missing_ok=True)
 
     # ---- handlers ----------------------------------------------------------------------------
+
+    def _end_gathering(self) -> None:
+        self._has_gathered = True
+        self._place_waiting()
 
     def _accept_handler(self) -> None:
         assert self._door is not None
@@ -240,6 +251,8 @@ class FrontDoor:
 
     def _place(self, client: _Client) -> bool:
         """Hands a socket to the handler with the fewest connections of those that can take one now, if one can."""
+        if not self._has_gathered and len(self._handlers) < self._settings.handlers:
+            return False
         cap = self._settings.connections_per_handler
         for handler in sorted(self._handlers, key=lambda handler: (handler.connections, handler.slot)):
             if handler.connections >= cap:

@@ -43,6 +43,12 @@ class Handler:
     def tell(self, kind: bytes, number: int) -> None:
         self.sock.send(PACKET.pack(kind, number))
 
+    def has_been_handed_something(self) -> bool:
+        try:
+            return bool(self.sock.recv(PACKET.size, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+
     def take(self) -> int:
         """Acknowledges all that has come; returns how much that was."""
         taken = 0
@@ -162,13 +168,12 @@ async def test_client_that_ends_makes_room_for_another(settings: NodeSettings) -
     async with opened(dataclasses.replace(settings, connections_per_handler=3)) as door:
         handler = await door.handler()
         door.connect(3)
-        await eventually(lambda: handler.take() or len(handler.ports) == 3)
-        await eventually(lambda: handler.take() or len(handler.ports) == 3)
+        await eventually(lambda: handler.take() == 0 and len(handler.ports) == 3)
         handler.tell(ENDED, 2)
         await turns()
         *fitting, excess = door.connect(3)
         assert await answer_to(excess) == FULL
-        await eventually(lambda: handler.take() or len(handler.ports) == 5)
+        await eventually(lambda: handler.take() == 0 and len(handler.ports) == 5)
         assert handler.ports[3:] == [port_of(client) for client in fitting]
 
 
@@ -179,9 +184,24 @@ async def test_clients_wait_for_a_handler_to_come_but_not_more_than_the_node_tak
         assert door.refusals() == {"connection_limit": 1}
         for slot in range(2):
             handler = await door.handler(slot)
-            await eventually(lambda handler=handler: handler.take() or len(handler.ports) == 2)
+            await eventually(lambda handler=handler: handler.take() == 0 and len(handler.ports) == 2)
         ports = [port for handler in door.handlers for port in handler.ports]
         assert ports == [port_of(client) for client in waiting]
+
+
+async def test_first_client_after_a_start_goes_to_the_handler_with_the_fewest_connections(
+    settings: NodeSettings,
+) -> None:
+    """Which is known when all handlers have come; they come one after the other."""
+    async with opened(dataclasses.replace(settings, handlers=2)) as door:
+        busy = await door.handler(0, connections=3)
+        clients = door.connect(4)
+        await turns(100)
+        assert not busy.has_been_handed_something()
+        idle = await door.handler(1)
+        await eventually(lambda: busy.take() + idle.take() == 0 and len(busy.ports + idle.ports) == 4)
+        assert idle.ports == [port_of(client) for client in clients[:3]]
+        assert busy.ports == [port_of(clients[3])]
 
 
 async def test_handler_that_is_away_leaves_the_other_ones_cap_as_it_is(settings: NodeSettings) -> None:
@@ -189,12 +209,12 @@ async def test_handler_that_is_away_leaves_the_other_ones_cap_as_it_is(settings:
     async with opened(dataclasses.replace(settings, handlers=2, connections_per_handler=2)) as door:
         first = await door.handler(0)
         clients = door.connect(3)
-        await eventually(lambda: first.take() or len(first.ports) == 2)
+        await eventually(lambda: first.take() == 0 and len(first.ports) == 2)
         await turns()
         assert first.take() == 0
         assert door.refusals() == {}
         second = await door.handler(1)
-        await eventually(lambda: second.take() or second.ports)
+        await eventually(lambda: second.take() == 0 and second.ports)
         assert second.ports == [port_of(clients[2])]
 
 
@@ -207,7 +227,7 @@ async def test_clients_that_waited_for_a_handler_are_too_many_when_it_comes_with
         handler = await door.handler(connections=2)
         assert [await answer_to(client) for client in excess] == [FULL, FULL]
         assert door.refusals() == {"connection_limit": 2}
-        await eventually(lambda: handler.take() or handler.ports)
+        await eventually(lambda: handler.take() == 0 and handler.ports)
         assert handler.ports == [port_of(first)]
 
 
@@ -246,11 +266,11 @@ async def test_sockets_of_a_stuck_handler_go_to_another_before_those_that_came_l
     async with opened(dataclasses.replace(settings, handlers=2, connections_per_handler=70)) as door:
         stuck = await door.handler(0)
         clients = door.connect(70)  # more than one handler is handed before it has taken one
-        await turns(100)
+        await eventually(stuck.has_been_handed_something)
         other = await door.handler(1)
-        await eventually(lambda: other.take() or len(other.ports) >= 70 - front_door.UNACKNOWLEDGED_SOCKETS)
+        await eventually(lambda: other.take() == 0 and len(other.ports) >= 70 - front_door.UNACKNOWLEDGED_SOCKETS)
         later = list(other.ports)
-        await eventually(lambda: other.take() or len(other.ports) == 70)
+        await eventually(lambda: other.take() == 0 and len(other.ports) == 70)
         ports = [port_of(client) for client in clients]
         assert later == ports[front_door.UNACKNOWLEDGED_SOCKETS :]
         assert other.ports == later + ports[: front_door.UNACKNOWLEDGED_SOCKETS]
@@ -268,7 +288,7 @@ async def test_waiting_client_that_resets_leaves_its_place_to_another(settings: 
         (third,) = door.connect(1)
         await turns()
         handler = await door.handler()
-        await eventually(lambda: handler.take() or len(handler.ports) == 2)
+        await eventually(lambda: handler.take() == 0 and len(handler.ports) == 2)
         assert handler.ports == [port_of(second), port_of(third)]
 
 

@@ -25,7 +25,7 @@ class FrontDoor:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.adopted: list[socket.socket] = []
-        self.client = HandoverClient(path, SLOT, self.adopted.append, lambda: None)
+        self.client = HandoverClient(path, SLOT, self.adopted.append, lambda: False)
         self.listener: socket.socket | None = None
         self.sock: socket.socket | None = None
         self.heard: list[tuple[bytes, int]] = []
