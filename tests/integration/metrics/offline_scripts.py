@@ -18,6 +18,7 @@ import pytest
 
 from simnode.live.front_door import FrontDoor
 from simnode.live.handlers.handler import ConnectionHandler
+from simnode.live.handlers.session import Session
 from simnode.live.settings import NodeSettings
 from simnode.live.store.write_batches import WriteBatches
 from simnode.metrics.aggregate import sums
@@ -26,9 +27,11 @@ from simnode.metrics.model import Role
 from simnode.metrics.reader import scan_slabs
 from simnode.metrics.slab import StatsSlab
 from simnode.node.subscriptions import SubscriberCounts
+from simnode.protocol.blob import Blob, Buffer
 from simnode.protocol.codec.base import Encoding
-from simnode.protocol.messages.requests import Get, QuerySubscriptionInfo, Subscribe
-from simnode.protocol.messages.responses import Err
+from simnode.protocol.errors import SinkFailed
+from simnode.protocol.messages.requests import QuerySubscriptionInfo, StreamChunk, Subscribe
+from simnode.protocol.reassembly import HeapSink
 from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
 from tests.integration.metrics.request_scripts import EXPRESSES_ALL, NOWHERE, register
@@ -67,43 +70,69 @@ def _slab(settings: NodeSettings, role: Role) -> StatsSlab:
 
 
 async def _bugs_of_a_handler(settings: NodeSettings) -> Counted:
-    """A handler that was never started: whatever needs the store or the index meets a bug."""
+    """A handler that was never started: whatever needs the store meets a bug, and in the end so does every message."""
     handler = ConnectionHandler(settings, 0, 0, _slab(settings, Role.CONNECTION_HANDLER))
     handler._backend.store = SimpleNamespace(call=_bug, cast=lambda *_: None)  # type: ignore[assignment]
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    url = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/contract/command"
-    requests = {}
-    for encoding in Encoding:
-        asked = [("subscribe", Subscribe(key=NOWHERE)), ("delegate", register(b"code")), ("get", Get(key=NOWHERE))]
-        if encoding in EXPRESSES_ALL:
-            asked.append(("node_query", QuerySubscriptionInfo()))
-        loop = asyncio.get_running_loop()
+    answered: dict[tuple[str, ...], float] = {}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        for encoding in Encoding:
+            asked: dict[str, Any] = {"subscribe": Subscribe(key=NOWHERE), "delegate": register(b"code")}
+            if encoding in EXPRESSES_ALL:
+                asked["node_query"] = QuerySubscriptionInfo()
+            await _talk(handler, listener, partial(_ask_all, encoding, list(asked.values())))
+            answered |= {(kind, encoding.value, "error"): 1.0 for kind in asked}
         with pytest.MonkeyPatch.context() as patch:
-            fall = partial(patch.setattr, handler._stats, "messages_in", SimpleNamespace(inc=_bug))
-            talking = loop.run_in_executor(None, _ask_all, url, encoding, [request for _, request in asked], fall)
-            sock, _ = await loop.sock_accept(listener)
-            handler._adopt(sock)
-            await talking
-        requests.update({(kind, encoding.value, "error"): 1.0 for kind, _ in asked})
-    listener.close()
+            patch.setattr(handler._backend, "lease", lambda nbytes, account, give: give(_BrokenSink(nbytes)))
+            await _talk(handler, listener, _send_a_chunk)
+            patch.setattr(Session, "message_received", _bug)
+            await _talk(handler, listener, _meet_a_bug)
     return {
-        "simnode_requests_total": requests,
-        "simnode_connections_closed_total": {("internal_error",): float(len(Encoding))},
+        "simnode_requests_total": answered,
+        "simnode_reassembly_errors_total": {("sink_failed",): 1.0},
+        "simnode_streams_total": {("inbound", "aborted"): 1.0},
+        "simnode_connections_closed_total": {("peer_closed",): len(Encoding) + 1.0, ("internal_error",): 1.0},
     }
+
+
+class _BrokenSink(HeapSink):
+    def write(self, offset: int, data: Buffer) -> None:
+        raise SinkFailed("the machine takes no bytes")
+
+
+async def _talk(handler: ConnectionHandler, listener: socket.socket, client: Callable[[str], None]) -> None:
+    """Runs a client, which gets the URL, in a thread, and waits until its connection is over."""
+    loop = asyncio.get_running_loop()
+    url = f"ws://127.0.0.1:{listener.getsockname()[1]}/v1/contract/command"
+    talking = loop.run_in_executor(None, client, url)
+    sock, _ = await loop.sock_accept(listener)
+    handler._adopt(sock)
+    await talking
+    await eventually(lambda: not handler._websockets)
 
 
 def _bug(*_: Any) -> NoReturn:
     raise RuntimeError("a bug")
 
 
-def _ask_all(url: str, encoding: Encoding, requests: list[Any], fall: Callable[[], None]) -> None:
-    """Each bug costs its request; one in what takes messages in costs the connection."""
+def _ask_all(encoding: Encoding, requests: list[Any], url: str) -> None:
     with FrameClient(url, encoding=encoding) as client:
         for request in requests:
-            assert isinstance(client.ask(request), Err)
-        fall()
-        client.send(requests[0])
+            client.ask(request)
+        client.send_close()
+        client.closed()
+
+
+def _send_a_chunk(url: str) -> None:
+    with FrameClient(url) as client:
+        client.ask(StreamChunk(stream_id=1, index=0, total=2, data=Blob(b"piece")))
+        client.send_close()
+        client.closed()
+
+
+def _meet_a_bug(url: str) -> None:
+    with FrameClient(url) as client:
+        client.send(b"whatever")
         assert client.closed().code == 1011
 
 
