@@ -84,6 +84,7 @@ async def run_experiment(experiment: Experiment, observer: Observer) -> tuple[Re
         others = meter.share_of_others()
         for running in modes:
             await running.stop()
+    phases.sort(key=lambda phase: scenario.modes.index(phase.mode))
     compared = with_ratios(phases)
     used = {cut.path for of_size in cuts.values() for cut in of_size}
     results = Results(

@@ -322,8 +322,9 @@ TRAFFIC: tuple[Metric, ...] = (
         name="simnode_streams_total",
         kind=Kind.COUNTER,
         help="Chunked messages that ended, by direction and outcome. completed: every chunk was received, or taken by "
-        "the kernel; aborted: a chunk broke a rule or could not be kept, or the connection ended; expired: no chunk came for too long; "
-        "refused: there was no room for it, or its room was needed elsewhere. Outbound they count from their turn on.",
+        "the kernel; aborted: a chunk broke a rule or could not be kept, or the connection ended; "
+        "expired: no chunk came for too long; refused: there was no room for it, or its room was needed elsewhere. "
+        "Outbound they count from their turn on.",
         roles=HANDLER,
         labels=(DIRECTION, STREAM_OUTCOME),
         never=frozenset({("outbound", "expired"), ("outbound", "refused")}),

@@ -31,6 +31,18 @@ def test_a_narrow_terminal_gets_the_columns_that_matter_uncut(results, run):
     assert "client" in table
 
 
+def test_the_widest_ranges_of_the_puts_fit_a_narrow_terminal(results, run):
+    slow, fast = (
+        phase.model_copy(update={"speed": phase.speed.model_copy(update={"megabytes_per_s": speed})})
+        for phase, speed in zip(results.phases[::3], (987.0, 1654.0), strict=True)
+    )
+    wide = results.model_copy(update={"phases": (slow, fast, *results.phases)})
+    table = printed(wide, run, width=80, is_terminal=True).partition("A mode")[0]
+
+    assert "105–1,654" in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
 def test_there_is_no_p99_column_when_nothing_has_one(results, run):
     assert "p99" not in printed(results, run, width=200, is_terminal=True)
 
