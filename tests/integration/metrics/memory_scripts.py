@@ -117,6 +117,7 @@ def whoever_holds_what_is_not_current_is_closed_when_it_is_too_much(session: Met
                 session.check("simnode_lingering_bytes", LINGERING_BYTES, 4 * MIB)
         session.expect("simnode_requests_total", 2, kind="get", encoding="native", outcome="ok")
         session.expect_between("simnode_request_duration_seconds_count", 1, 2, kind="get", encoding="native")
+        session.check("simnode_connections_closed_total", 1, reason="too_slow")
     session.check("simnode_lingering_bytes", 0)
     session.check("simnode_held_bytes", 0, kind="version", **HANDLER)
 

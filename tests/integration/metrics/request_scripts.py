@@ -14,6 +14,7 @@ from simnode.protocol.keys import code_hash, contract_key, delegate_key
 from simnode.protocol.limits import KIB, MIB
 from simnode.protocol.messages.contracts import ContractContainer, ContractKey, RelatedState, State
 from simnode.protocol.messages.delegates import DelegateContainer, DelegateKey
+from simnode.protocol.messages.error_kinds import NodeUnavailable
 from simnode.protocol.messages.requests import (
     ApplicationMessages,
     Authenticate,
@@ -28,9 +29,10 @@ from simnode.protocol.messages.requests import (
     UnregisterDelegate,
     Update,
 )
+from simnode.protocol.messages.responses import Err
 from tests.support.live_node import stop, wait_until
 from tests.support.metric_session import TOKEN, MetricSession
-from tests.support.wire import get_of
+from tests.support.wire import FrameClient, get_of
 
 NOWHERE = bytes(32)
 NO_DELEGATE = DelegateKey(key=NOWHERE, code_hash=NOWHERE)
@@ -199,6 +201,17 @@ def a_store_that_starts_again_counts_the_same(session: MetricSession) -> None:
     pid = session.node.kill("contract_store-0")
     session.node.wait_for_another("contract_store-0", pid)
     session.expect("simnode_actor_restarts_total", role="contract_store")
+    session.settle()
+    wait_for_the_store(session)
+
+
+def wait_for_the_store(session: MetricSession) -> None:
+    """Waits until the handler serves writes again; what that takes is not compared."""
+    with FrameClient(f"{session.node.url}?authToken={TOKEN}") as client:
+        nowhere = Subscribe(key=NOWHERE)
+        wait_until("the store is back", lambda: client.ask(nowhere) != Err(NodeUnavailable()), timeout_s=10)
+    session.check("simnode_connections_open", 0)
+    session.forget()
 
 
 def without_a_store_everything_is_unavailable(session: MetricSession) -> None:
@@ -216,6 +229,8 @@ def without_a_store_everything_is_unavailable(session: MetricSession) -> None:
     node.wait_for_another("contract_store-0", pid)
     session.expect("simnode_actor_restarts_total", role="contract_store")
     session.check("simnode_process_up", 1, role="contract_store", slot="0")
+    session.settle()
+    wait_for_the_store(session)
 
 
 @contextmanager
