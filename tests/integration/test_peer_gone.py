@@ -72,7 +72,13 @@ class Recorder:
     def next_message(self) -> OutgoingMessage | None:
         return self.due.popleft() if self.due else None
 
-    def message_sent(self, token: object) -> None:
+    def message_begun(self, stamp: object) -> None:
+        """Nothing is timed."""
+
+    def message_sent(self, message: OutgoingMessage) -> None:
+        """Nothing is held."""
+
+    def message_dropped(self, message: OutgoingMessage) -> None:
         """Nothing is held."""
 
     def sent(self) -> None:
