@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from simnode.live.handlers import reports as reports_module
-from simnode.live.handlers.answers import Answer
+from simnode.live.handlers.answers import INTERNAL_ERROR, UNREADABLE, Answer
 from simnode.live.handlers.reports import ENTRIES_AT_ONCE, Reports
 from simnode.live.link import LinkLost
 from simnode.live.settings import NodeSettings
@@ -21,7 +21,7 @@ from simnode.protocol.codec import codec_for
 from simnode.protocol.codec.base import Codec, Encoding
 from simnode.protocol.keys import encode_base58
 from simnode.protocol.messages.contracts import ContractKey
-from simnode.protocol.messages.error_kinds import NodeUnavailable, OperationError
+from simnode.protocol.messages.error_kinds import NodeUnavailable, OperationError, Unhandled
 from simnode.protocol.messages.requests import (
     NodeQuery,
     QueryConnectedPeers,
@@ -37,6 +37,7 @@ from simnode.protocol.messages.responses import (
     NetworkDebug,
     NodeDiagnostics,
 )
+from simnode.storage.errors import IndexFailure
 from simnode.storage.index import Index
 from simnode.storage.rows import ContractRow
 from tests.support.eventually import eventually
@@ -211,3 +212,23 @@ async def test_what_came_before_the_question_is_in_the_answer(world: World) -> N
     await world.ask(QuerySubscriptionInfo())
     world.store.counts.add(CONTRACTS[0], "here")
     assert len((await world.ask(QuerySubscriptionInfo())).subscriptions) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (IndexFailure("/dev/shm/x/data.mdb: MDB_READERS_FULL"), OperationError(cause=UNREADABLE)),
+        (RuntimeError("a bug at 0x7f00"), Unhandled(cause=INTERNAL_ERROR)),
+    ],
+)
+async def test_index_that_cannot_be_read_is_told_in_neutral_words(
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, kind: OperationError | Unhandled
+) -> None:
+    """Paths and exceptions are for the log."""
+
+    async def fail(*_: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.reports, "_report", fail)
+        assert await world.ask(QueryNeighborHostingInfo()) == Err(kind)

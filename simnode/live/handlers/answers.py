@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable
 from enum import Enum
 from typing import Final, Literal, Protocol
 
 from simnode.live.handlers.stats import ReplyTimer
 from simnode.live.handlers.subscribers import Subscriber
-from simnode.live.link import FAILED, LinkError, LinkLost
+from simnode.live.link import FAILED, UNKNOWN_CALL, LinkError, LinkLost
 from simnode.live.store_codes import MISSING, UNAVAILABLE
 from simnode.node.ledger import Account
 from simnode.protocol.blob import Rope
@@ -22,7 +23,10 @@ from simnode.protocol.messages.error_kinds import (
 )
 from simnode.protocol.messages.responses import Err, HostResult
 from simnode.protocol.record import record
+from simnode.storage.errors import StorageError
 from simnode.storage.reader import StoredState
+
+logger = logging.getLogger(__name__)
 
 NOT_AUTHENTICATED: Final = "not authenticated: present a valid token first"
 
@@ -116,6 +120,22 @@ def refusal_by_store(error: LinkError, subject: bytes) -> Refusal:
         return Refusal(NodeUnavailable(), outcome="unavailable")
     if error.code == MISSING:
         return Refusal(MissingContract(key=subject), outcome="not_found")
-    if error.code == FAILED:
+    if error.code in (FAILED, UNKNOWN_CALL):
         return Refusal(Unhandled(cause=INTERNAL_ERROR))
     return Refusal(OperationError(cause=str(error)))
+
+
+def answer_to(kind: str, error: Exception) -> Answer:
+    """What a request gets that raised while it was carried out: the details of a failure are for the log alone.
+
+    Args:
+        kind: of the request, as the metrics name it.
+        error: what was raised.
+    """
+    if isinstance(error, Refusal):
+        return error.answer()
+    if isinstance(error, StorageError):
+        logger.error("a %s cannot be answered: %s: %s", kind, type(error).__name__, error)
+        return Answer(Err(OperationError(cause=UNREADABLE)), "error")
+    logger.error("a %s failed", kind, exc_info=error)
+    return Answer(Err(Unhandled(cause=INTERNAL_ERROR)), "error")

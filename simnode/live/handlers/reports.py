@@ -8,14 +8,13 @@ that neither a long turn nor a list of all entries comes about. Who asks the sam
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import chain, islice, starmap
 from typing import Any, Final
 
-from simnode.live.handlers.answers import Answer, Refusal, refusal_by_store
+from simnode.live.handlers.answers import Answer, answer_to, refusal_by_store
 from simnode.live.handlers.backend import Backend
 from simnode.live.link import LinkLost, LinkRefusal
 from simnode.live.pulse import Pulse
@@ -35,12 +34,8 @@ from simnode.protocol.codec.base import Codec
 from simnode.protocol.codec.output import EncodedItems
 from simnode.protocol.connection import response_too_large
 from simnode.protocol.limits import MAX_RESPONSE_SIZE, MIB
-from simnode.protocol.messages.error_kinds import OperationError, Unhandled
 from simnode.protocol.messages.requests import NodeQuery, QueryNodeDiagnostics
 from simnode.protocol.messages.responses import Err, NeighborHosting, NetworkDebug, NodeDiagnostics
-from simnode.storage.errors import IndexFailure
-
-logger = logging.getLogger(__name__)
 
 ENTRIES_AT_ONCE: Final = 64
 """Entries between two looks at the clock: half a millisecond."""
@@ -112,11 +107,8 @@ class Reports:
             return await self._report(query, codec)
         except (LinkLost, LinkRefusal) as error:
             return refusal_by_store(error, b"").answer()
-        except IndexFailure as failure:
-            return Refusal(OperationError(cause=f"the store cannot be read: {failure}")).answer()
-        except Exception:
-            logger.exception("a node query failed")
-            return Answer(Err(Unhandled(cause="internal error of the node")), "error")
+        except Exception as error:
+            return answer_to("node_query", error)
 
     async def _report(self, query: NodeQuery, codec: Codec) -> Answer:
         slices = Slices()

@@ -14,15 +14,14 @@ from collections.abc import Awaitable
 from typing import Any
 
 from simnode.live.handlers.answers import (
-    INTERNAL_ERROR,
     NOT_AUTHENTICATED,
     PENDING,
-    UNREADABLE,
     Answer,
     Client,
     Outcome,
     Refusal,
     Step,
+    answer_to,
     refusal_by_store,
 )
 from simnode.live.handlers.backend import Backend
@@ -43,7 +42,6 @@ from simnode.protocol.messages.contracts import ContractContainer
 from simnode.protocol.messages.error_kinds import (
     MissingContract,
     MissingDelegate,
-    OperationError,
     RegisterError,
     Unhandled,
 )
@@ -61,8 +59,7 @@ from simnode.protocol.messages.requests import (
     UnregisterDelegate,
     Update,
 )
-from simnode.protocol.messages.responses import DelegateResponse, Err, GetResponse, NotFound, SubscribeResponse
-from simnode.storage.errors import StorageError
+from simnode.protocol.messages.responses import DelegateResponse, GetResponse, NotFound, SubscribeResponse
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +142,7 @@ class Requests:
         try:
             step = self._step(event)
         except Exception as error:
-            step = _answer_to(event, error)
+            step = answer_to(kind_of(event.request), error)
         if step is None or type(step) is Answer:
             self._answer(event, step)
             return
@@ -163,7 +160,7 @@ class Requests:
         try:
             answer = await step
         except Exception as error:
-            answer = _answer_to(event, error)
+            answer = answer_to(kind_of(event.request), error)
         if isinstance(answer, Answer):
             self._complete(event, answer)
 
@@ -305,14 +302,3 @@ class Requests:
             return await self._backend.store.call(method, *args)
         except (LinkLost, LinkRefusal) as error:
             raise refusal_by_store(error, args[0] if args else b"") from error
-
-
-def _answer_to(event: RequestReceived, error: Exception) -> Answer:
-    """What a request gets that raised while it was carried out: the details of a failure are for the log alone."""
-    if isinstance(error, Refusal):
-        return error.answer()
-    if isinstance(error, StorageError):
-        logger.error("a %s cannot be answered: %s: %s", kind_of(event.request), type(error).__name__, error)
-        return Answer(Err(OperationError(cause=UNREADABLE)), "error")
-    logger.error("a %s failed", kind_of(event.request), exc_info=error)
-    return Answer(Err(Unhandled(cause=INTERNAL_ERROR)), "error")
