@@ -47,6 +47,9 @@ made yet."""
 DEFERRED_AT_ONCE = 16
 """Requests that waited for that and are carried out in one turn of the loop."""
 
+FEW_REPLIES = 8
+"""With no more replies unsent, and no request in hand, nothing needs to be limited."""
+
 MAX_REQUESTS_IN_HAND = 1024
 """Requests of one connection whose replies have not left yet; beyond it nothing more is read."""
 
@@ -259,7 +262,8 @@ class Session:
         else:
             assert isinstance(token, StoredState)
             self._unsent_replies -= 1
-            self._unmap(token)
+            if token.mapped_bytes:
+                self._unmap(token)
             token.release()
 
     def lost(self, reason: str) -> None:
@@ -297,7 +301,7 @@ class Session:
         """Answers a request; notifications about the same contract that are late go first."""
         assert self.connection is not None
         self._unsent_replies += 1
-        if type(token) is StoredState:
+        if type(token) is StoredState and token.mapped_bytes:
             self._map(token)
         outbox = self.connection.outbox
         token = REPLY if token is None else token
@@ -447,7 +451,8 @@ class Session:
                         self._defer(event)
                     else:
                         self._requests.begin(event)
-                    self._limit_requests()
+                    if self._requests.in_hand or self._deferred or self._unsent_replies > FEW_REPLIES:
+                        self._limit_requests()
                 case SinkRequested(stream_id=stream_id, nbytes=nbytes):
                     self._websocket.pause()
                     provide = self._sink_provider(stream_id)
