@@ -1,4 +1,4 @@
-"""What the allocator keeps of a burst, given back to the kernel. Enters: ticks. Leaves: nothing. Next: `handler.py`.
+"""What the allocator keeps of a burst, given back to the kernel. Enters: ticks. Leaves: nothing. Next: `pulse.py`.
 
 glibc keeps freed memory for the next burst: after one of 2 GiB a process kept up to all of it.
 """

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from simnode.live.heap import Heap
 from simnode.metrics.slab import StatsSlab
 
 TICK_S = 0.5
 
 
 class Pulse:
-    """Beats in the slab every `TICK_S` and measures how late the event loop is.
+    """Beats in the slab every `TICK_S`, measures how late the event loop is, and gives unused heap back.
 
     Args:
         slab: of this process; its heartbeat is what the supervisor goes by.
@@ -26,6 +27,7 @@ class Pulse:
         self._slab = slab
         self._on_tick = on_tick
         self._lag = slab.peak("simnode_event_loop_lag_seconds")
+        self._heap = Heap()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -49,3 +51,4 @@ class Pulse:
         self._slab.heartbeat(now_s)
         self._arm()
         self._on_tick(now_s)
+        self._heap.tidy(now_s)

@@ -37,6 +37,7 @@ from simnode.live.link import FAILED, LATER, UNKNOWN_CALL, Link, LinkError, Link
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
 from simnode.metrics.slab import StatsSlab
+from simnode.storage.accounts import Lease
 from simnode.storage.directory_lock import DirectoryLock
 from simnode.storage.errors import OutOfBudget, OverShare, StorageError, UnknownSegment
 from simnode.storage.pool import SegmentPool
@@ -56,8 +57,6 @@ LINGERING_SHARE = 0.25
 RELIEF_INTERVAL_S = 0.1
 """How long the end of one reader may take before the next one is closed."""
 
-LINGERING_NAMED = 256
-"""Segments that handlers are told of at once, the oldest first."""
 ASKED_AT_ONCE = 100
 """Segments that the store is asked about in one message: to free them all takes a few milliseconds."""
 
@@ -175,9 +174,9 @@ class ReassemblyService:
         assert pool is not None
         match method, args:
             case "lease", [nbytes, address]:
-                return self._reserve(link, partial(self._lease, nbytes, peer.owner, address))
+                return self._reserve(link, partial(pool.lease, nbytes, peer.owner, address))
             case "grow", [name, nbytes]:
-                return self._reserve(link, partial(self._grow, name, nbytes))
+                return self._reserve(link, partial(pool.grow, name, nbytes))
             case "grant", [nbytes]:
                 return self._grant_heap(peer.owner, nbytes)
             case "give_back", [nbytes]:
@@ -198,7 +197,7 @@ class ReassemblyService:
         assert pool is not None
         match method, args:
             case "lease", [nbytes, address]:
-                return self._reserve(link, partial(self._lease, nbytes, peer.owner, address))
+                return self._reserve(link, partial(pool.lease, nbytes, peer.owner, address))
             case "release", [name]:
                 self._release(name)
             case "stored", [name, start, stop, kept]:
@@ -218,16 +217,6 @@ class ReassemblyService:
                 raise LinkRefusal(UNKNOWN_CALL, f"no such call of the store: {method}")
         return None
 
-    def _lease(self, nbytes: int, owner: str, address: str) -> list[Any]:
-        assert self._pool is not None
-        lease = self._pool.lease(nbytes, owner, address)
-        return [lease.name, lease.nbytes]
-
-    def _grow(self, name: str, nbytes: int) -> list[Any]:
-        assert self._pool is not None
-        lease = self._pool.grow(name, nbytes)
-        return [lease.name, lease.nbytes]
-
     def _grant_heap(self, owner: str, nbytes: int) -> None:
         """Grants heap to a handler, which divides what it has among its clients if there is no more."""
         assert self._pool is not None
@@ -242,7 +231,7 @@ class ReassemblyService:
         assert self._pool is not None
         self._pool.granted_bytes -= self._grants.pop(owner, 0)
 
-    def _reserve(self, link: Link, reserve: Callable[[], Any]) -> Any:
+    def _reserve(self, link: Link, reserve: Callable[[], Lease]) -> Any:
         """Grants room, or refuses it once all is heard that the store has to tell: it may have ended other leases."""
         try:
             return self._grant(reserve)
@@ -255,7 +244,7 @@ class ReassemblyService:
         return LATER
 
     def _reserve_after_all(
-        self, link: Link, call_id: int, reserve: Callable[[], Any], _: Any, error: LinkError | None
+        self, link: Link, call_id: int, reserve: Callable[[], Lease], _: Any, error: LinkError | None
     ) -> None:
         if link.is_lost:
             return
@@ -270,10 +259,10 @@ class ReassemblyService:
             link.refuse(call_id, LinkRefusal(FAILED, "internal error of the node"))
         link.flush()
 
-    def _grant(self, reserve: Callable[[], Any]) -> Any:
-        granted = reserve()
+    def _grant(self, reserve: Callable[[], Lease]) -> list[Any]:
+        lease = reserve()
         self._note()
-        return granted
+        return [lease.name, lease.nbytes]
 
     def _refusal(self, error: StorageError) -> LinkRefusal:
         self._refused.inc()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from simnode.storage.errors import OutOfDescriptors, SegmentGone
 from simnode.storage.segments import Segment
+
+Opened = TypeVar("Opened")
 
 GIVEN_UP_AT_ONCE: Final = 16
 """Idle mappings given up when no descriptor is left: for a few more that will be wanted at once."""
@@ -61,9 +65,17 @@ class SegmentCache:
         Raises:
             SegmentGone, SegmentFailure: as `Segment.open`; `OutOfDescriptors` only when no mapping is idle.
         """
+        return self.with_descriptors(partial(Segment.open, self.directory, name, writable=writable))
+
+    def with_descriptors(self, work: Callable[[], Opened]) -> Opened:
+        """Does what needs descriptors, and gives idle mappings up as often as none is left.
+
+        Raises:
+            OutOfDescriptors: no mapping is idle; and whatever else `work` raises.
+        """
         while True:
             try:
-                return Segment.open(self.directory, name, writable=writable)
+                return work()
             except OutOfDescriptors:
                 if not self.give_up_idle():
                     raise

@@ -22,7 +22,7 @@ from simnode.node.grants import Grant
 from simnode.node.ledger import Account
 from simnode.protocol.reassembly import SinkRefused
 from simnode.storage.cache import SegmentCache
-from simnode.storage.errors import IndexDamaged, OutOfDescriptors, SegmentGone, StorageError
+from simnode.storage.errors import IndexDamaged, SegmentGone, StorageError
 from simnode.storage.index import Index
 from simnode.storage.reader import StoredContracts
 from simnode.storage.segments import DESCRIPTORS_OF_A_SEGMENT
@@ -90,11 +90,13 @@ class Backend:
 
     def lease(self, nbytes: int, account: Account, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for room for a connection's message; `give` gets a `Lease`, or a `SinkRefused`, whatever goes wrong."""
-        self._service.ask("lease", (nbytes, account.address), partial(self._leased, nbytes, account, give))
+        take = partial(self._leased, account)
+        self._service.ask("lease", (nbytes, account.address), partial(self._reserved, nbytes, take, give))
 
     def grow(self, lease: Lease, nbytes: int, give: Callable[[Lease | SinkRefused], None]) -> None:
         """Asks for more room behind what is in a lease; `give` gets that lease, or a `SinkRefused` with the reason."""
-        self._service.ask("grow", (lease.name, nbytes), partial(self._grown, lease, nbytes, give))
+        take = partial(self._grown, lease)
+        self._service.ask("grow", (lease.name, nbytes), partial(self._reserved, nbytes, take, give))
 
     def notice_of(self, contract: bytes, version: int = 0, delta: Payload | None = None) -> Notice | None:
         """The contract's newest state, to be released; `delta` counts if that is of `version`.
@@ -138,54 +140,36 @@ class Backend:
         else:
             self._grant.refused()
 
-    def _leased(
+    def _reserved(
         self,
         nbytes: int,
-        account: Account,
+        take: Callable[[str, int], Lease],
         give: Callable[[Lease | SinkRefused], None],
         result: Any,
         error: LinkError | None,
     ) -> None:
-        """The service has granted a segment, or refused one."""
-        room: Lease | SinkRefused
-        if error is not None:
-            room = _no_room(nbytes, error)
-        else:
-            name, _ = result
-            try:
-                room = Lease(self.mappings.open(name, writable=True), self._service, account)
-                self._leases.add(room)
-            except Exception as failure:  # whatever it is, who asked must hear, and the room goes back
-                room = _unusable(nbytes, failure)
-                self._service.cast("release", name)
-        give(room)
-
-    def _grown(
-        self,
-        lease: Lease,
-        nbytes: int,
-        give: Callable[[Lease | SinkRefused], None],
-        result: Any,
-        error: LinkError | None,
-    ) -> None:
-        """The service has made a lease's segment longer, or refused to."""
+        """The service has answered: `take` makes a lease of the name and the length of the segment that it granted."""
         room: Lease | SinkRefused
         if error is not None:
             room = _no_room(nbytes, error)
         else:
             try:
-                room = self._remapped(lease, *result)
-            except Exception as failure:  # who asked must hear; the room goes back with the lease
+                room = take(*result)
+            except Exception as failure:  # whatever it is, who asked must hear
                 room = _unusable(nbytes, failure)
         give(room)
 
-    def _remapped(self, lease: Lease, name: str, nbytes: int) -> Lease:
-        while True:
-            try:
-                return lease.grown(name, nbytes)
-            except OutOfDescriptors:
-                if not self.mappings.give_up_idle():
-                    raise
+    def _leased(self, account: Account, name: str, nbytes: int) -> Lease:
+        try:
+            lease = Lease(self.mappings.open(name, writable=True), self._service, account)
+        except BaseException:
+            self._service.cast("release", name)
+            raise
+        self._leases.add(lease)
+        return lease
+
+    def _grown(self, lease: Lease, name: str, nbytes: int) -> Lease:
+        return self.mappings.with_descriptors(partial(lease.grown, name, nbytes))
 
     def _heard_service(self, link: Link, method: str, args: list[Any]) -> None:
         if method == "claim":

@@ -17,7 +17,6 @@ from simnode.live.handlers.session import GOING_AWAY, Session
 from simnode.live.handlers.stats import HandlerStats
 from simnode.live.handlers.subscribers import Subscribers
 from simnode.live.handover import HandoverClient
-from simnode.live.heap import Heap
 from simnode.live.link import UNKNOWN_CALL, Link, LinkRefusal
 from simnode.live.pulse import Pulse
 from simnode.live.settings import NodeSettings
@@ -63,7 +62,6 @@ class ConnectionHandler:
         self._front_door = HandoverClient(
             settings.socket_path("front_door"), slot, self._adopt, self._backend.mappings.give_up_idle
         )
-        self._heap = Heap()
         self._pulse = Pulse(slab, self._tick)
         self._started_at = self._pulse.now()
         self._rules = settings.access_rules
@@ -194,7 +192,7 @@ class ConnectionHandler:
         now_s = self._pulse.now()
         for session in self._sessions:
             session.note_held(now_s)
-        readers = [session for session in self._sessions if session.holds_any(segments)] if segments else []
+        readers = {session for session in self._sessions if session.holds_any(segments)} if segments else set()
         # what lies in the heap is kept within the grant by back-pressure; ending it would free no room for a stream
         kinds = (Kind.VERSION,) if readers else (Kind.LEASE,)
         slowest = self._ledger.slowest(now_s, among=readers or None, kinds=kinds)
@@ -219,7 +217,6 @@ class ConnectionHandler:
         self._ledger.share_out(self._backend.granted_bytes)
         for session in list(self._sessions):
             session.requests_answered()
-        self._heap.tidy(now_s)
 
     def _end_late(self, now_s: float) -> None:
         """Ends what moves too slowly, and unfinished messages of which nothing has come for a stream's time to live."""
