@@ -8,22 +8,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import uvloop
 from websockets.frames import Frame, Opcode
 
-from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.handshake import AccessRules
 from simnode.live.sockets.peer_watch import PeerWatch
 from simnode.live.sockets.websocket import SCRATCH_BYTES, WebSocket
 from simnode.protocol.blob import Rope
 from simnode.protocol.limits import MIB
 from simnode.protocol.outbox import OutgoingMessage
-from simnode.protocol.reassembly import HeapSink, Sink
+from simnode.protocol.reassembly import Sink
+from tests.support import recorder
 from tests.support.eventually import eventually
 from tests.support.vectors import counting_bytes
 
@@ -40,52 +40,16 @@ def binary(message: bytes) -> bytes:
 
 
 @dataclass
-class Recorder:
-    """An application that provides room only if it is told to."""
+class Recorder(recorder.Recorder):
+    """One that gives room only if it is told to."""
 
     gives_room: bool = True
-    messages: list[bytes] = field(default_factory=list)
-    due: deque[OutgoingMessage] = field(default_factory=deque)
     rooms_wanted: int = 0
-    is_open: bool = False
-    lost_because: str | None = None
-    websocket: WebSocket | None = None
-
-    def opened(self, accepted: Accepted) -> None:
-        self.is_open = True
-
-    def message_received(self, message: bytes) -> None:
-        self.messages.append(message)
-
-    def large_message_received(self, sink: Sink, nbytes: int) -> None:
-        self.messages.append(bytes(sink.finish(nbytes)))
-
-    def large_message_discarded(self, nbytes: int) -> None:
-        raise AssertionError("there was room")
 
     def room_needed(self, nbytes: int, sink: Sink | None) -> None:
-        assert self.websocket is not None
         self.rooms_wanted += 1
         if self.gives_room:
-            self.websocket.provide_room(HeapSink(nbytes))
-
-    def next_message(self) -> OutgoingMessage | None:
-        return self.due.popleft() if self.due else None
-
-    def message_begun(self, stamp: object) -> None:
-        """Nothing is timed."""
-
-    def message_sent(self, message: OutgoingMessage) -> None:
-        """Nothing is held."""
-
-    def message_dropped(self, message: OutgoingMessage) -> None:
-        """Nothing is held."""
-
-    def sent(self) -> None:
-        """Nothing to do."""
-
-    def lost(self, reason: str) -> None:
-        self.lost_because = reason
+            super().room_needed(nbytes, sink)
 
 
 class Connection:
@@ -118,7 +82,7 @@ class Connection:
 
     async def open(self) -> None:
         self.peer.send(UPGRADE)
-        await eventually(lambda: self.application.is_open)
+        await eventually(lambda: self.application.opened_with is not None)
         assert (await asyncio.get_running_loop().sock_recv(self.peer, 4096)).startswith(b"HTTP/1.1 101")
 
     def reset(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
-from simnode.live.sockets.handshake import Accepted, AccessRules
+from simnode.live.sockets.handshake import AccessRules
 from simnode.live.sockets.peer_watch import PeerWatch
 from simnode.live.sockets.websocket import (
     CLOSE_TIMEOUT_S,
@@ -30,6 +29,7 @@ from simnode.protocol.blob import Rope
 from simnode.protocol.limits import MIB
 from simnode.protocol.outbox import OutgoingMessage
 from simnode.protocol.reassembly import HeapSink, Sink
+from tests.support import recorder
 from tests.support.vectors import counting_bytes
 
 MAX_MESSAGE_BYTES = 4 * MIB
@@ -37,48 +37,28 @@ PROGRESS_TIMEOUT_S = 60.0
 
 
 @dataclass
-class Recorder:
-    """An application that writes down what it is told."""
+class Recorder(recorder.Recorder):
+    """One that can fail, call back, and give room later."""
 
-    opened_with: Accepted | None = None
-    messages: list[bytes] = field(default_factory=list)
-    due: deque[OutgoingMessage] = field(default_factory=deque)
     tokens: list[object] = field(default_factory=list)
-    lost_because: str | None = None
     fails: bool = False
     on_sent: Callable[[], object] = lambda: None
     on_message: Callable[[], object] = lambda: None
     answers_at_once: bool = False
-    websocket: WebSocket | None = None
-
-    def opened(self, accepted: Accepted) -> None:
-        self.opened_with = accepted
 
     def message_received(self, message: bytes) -> None:
         if self.fails:
             raise RuntimeError("a bug")
-        self.messages.append(message)
+        super().message_received(message)
         self.on_message()
-
-    def large_message_received(self, sink: Sink, nbytes: int) -> None:
-        self.messages.append(bytes(sink.finish(nbytes)))
-
-    def large_message_discarded(self, nbytes: int) -> None:
-        raise AssertionError("there was room")
 
     def room_needed(self, nbytes: int, sink: Sink | None) -> None:
         assert self.websocket is not None
         assert sink is None, "one frame says how long its message is"
         if self.answers_at_once:
-            self.websocket.provide_room(HeapSink(nbytes))
+            super().room_needed(nbytes, sink)
         else:
             asyncio.get_running_loop().call_soon(self.websocket.provide_room, HeapSink(nbytes))
-
-    def next_message(self) -> OutgoingMessage | None:
-        return self.due.popleft() if self.due else None
-
-    def message_begun(self, stamp: object) -> None:
-        raise AssertionError("no message has a stamp")
 
     def message_sent(self, message: OutgoingMessage) -> None:
         if message.token is not None:
@@ -86,15 +66,8 @@ class Recorder:
         if callable(message.token):
             message.token()
 
-    def message_dropped(self, message: OutgoingMessage) -> None:
-        self.message_sent(message)
-
     def sent(self) -> None:
         self.on_sent()
-
-    def lost(self, reason: str) -> None:
-        assert self.lost_because is None
-        self.lost_because = reason
 
 
 class Peer:
