@@ -173,7 +173,8 @@ MEMORY: tuple[Metric, ...] = (
         help="Bytes that clients make one process hold, as its ledger has them. lease: segments of unfinished "
         "messages; storing: segments of requests under way; message: unfinished messages in the heap; "
         "request: requests that wait; answer: answers due in the heap; version: mapped states that answers due refer "
-        "to; link: on the way to another process. A connection that holds under 32 KiB is counted twice a second.",
+        "to; link: on the way to another process; report: long answers to node queries that are kept. "
+        "A connection that holds under 32 KiB is counted twice a second.",
         unit="bytes",
         per=Per.PROCESS,
         roles=HANDLER,

@@ -39,13 +39,15 @@ class Kind(StrEnum):
     """Mapped states that answers due refer to. A shared one counts for each peer."""
     LINK = "link"
     """Bytes queued to another process of the node."""
+    REPORT = "report"
+    """Long answers to node queries, kept for those who ask the same."""
 
 
-HEAP_KINDS: Final = (Kind.MESSAGE, Kind.REQUEST, Kind.ANSWER, Kind.LINK)
+HEAP_KINDS: Final = (Kind.MESSAGE, Kind.REQUEST, Kind.ANSWER, Kind.LINK, Kind.REPORT)
 """What counts against a connection's share of the heap, and against the process's grant."""
 
-ENDABLE_KINDS: Final = (Kind.LEASE, Kind.MESSAGE, Kind.ANSWER, Kind.VERSION)
-"""What waits for the peer, so that ending the stream or the connection gives it back."""
+ENDS_WITH_CONNECTION: Final = (Kind.MESSAGE, Kind.ANSWER, Kind.VERSION)
+"""What waits for the peer alone. The others end by themselves: with their segment, or when the store has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ class Account:
         change = nbytes - holding.nbytes
         if change:
             holding.nbytes = nbytes
-            self._count(kind, change, now)
+            self._ledger.count(self, kind, change, now)
         if not nbytes:
             del self._holdings[kind, key]
             if self._is_closed and not self._holdings:
@@ -176,7 +178,7 @@ class Account:
         """The connection is gone: what waits for the peer ends; what is under way for it ends by itself."""
         self._is_closed = True
         for holding in list(self._holdings.values()):
-            if holding.kind in ENDABLE_KINDS and holding.kind is not Kind.LEASE:
+            if holding.kind in ENDS_WITH_CONNECTION:
                 self.hold(holding.kind, 0, now, key=holding.key)
         if not self._holdings:
             self._ledger.forget(self)
@@ -188,11 +190,6 @@ class Account:
     def holdings(self) -> Iterator[Holding]:
         """Its entries, the oldest first."""
         return iter(self._holdings.values())
-
-    def _count(self, kind: Kind, change: int, now: float) -> None:
-        if kind in HEAP_KINDS:
-            self.heap_bytes += change
-        self._ledger.count(kind, change, now)
 
 
 class Ledger:
@@ -225,11 +222,12 @@ class Ledger:
         """An account is closed and holds nothing; called by the account."""
         self._accounts.pop(account, None)
 
-    def count(self, kind: Kind, change: int, now: float) -> None:
+    def count(self, account: Account, kind: Kind, change: int, now: float) -> None:
         """An account's entry of this kind has changed by so many bytes; called by the account."""
         self.held_bytes[kind] += change
         if kind in HEAP_KINDS:
             self.heap_bytes += change
+            account.heap_bytes += change
         if self._changed is not None:
             self._changed(kind, change, now)
 
@@ -248,9 +246,7 @@ class Ledger:
             share = min(share, granted_bytes // max(holders, 1))
         self.connection_share = share
 
-    def slowest(
-        self, now: float, *, kinds: tuple[Kind, ...] = ENDABLE_KINDS, among: Container[object] | None = None
-    ) -> Holding | None:
+    def slowest(self, now: float, *, kinds: tuple[Kind, ...], among: Container[object] | None = None) -> Holding | None:
         """The entry to end first when memory is short: the one that moved most slowly since it began.
 
         Args:

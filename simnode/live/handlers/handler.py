@@ -212,6 +212,7 @@ class ConnectionHandler:
             session.handle_deadline(now_s)
             session.note_held(now_s)
         self._own_account.hold(Kind.LINK, self._backend.queued_bytes, now_s)
+        self._own_account.hold(Kind.REPORT, self._reports.kept_bytes, now_s)
         self._end_late(now_s)
         self._backend.use_grant(self._ledger.heap_bytes)
         self._ledger.share_out(self._backend.granted_bytes)

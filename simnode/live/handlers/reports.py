@@ -90,6 +90,11 @@ class Reports:
             turn = self._node_turn
         return self._work.ask((query, codec.encoding), lambda: self._make(query, codec), turn, give)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes in the heap of answers that are kept for those who ask later."""
+        return self._work.kept_bytes
+
     def forget_old(self) -> None:
         """Gives back what nobody will be given any more; call it now and then."""
         self._work.forget_old()

@@ -106,7 +106,6 @@ class Session:
         self,
         websocket: WebSocket,
         *,
-        ledger: Ledger,
         settings: NodeSettings,
         rules: AccessRules,
         backend: Backend,
@@ -114,6 +113,7 @@ class Session:
         reports: Reports,
         stats: HandlerStats,
         host: Host,
+        ledger: Ledger,
     ) -> None:
         self._websocket = websocket
         self._settings = settings
@@ -257,7 +257,8 @@ class Session:
         if token is REPLY:
             self._unsent_replies -= 1
         elif isinstance(token, Notice):
-            self._unmap(token.stored)
+            if token.stored.mapped_bytes:
+                self._unmap(token.stored)
             token.release()
         else:
             assert isinstance(token, StoredState)
@@ -371,9 +372,12 @@ class Session:
     def note_held(self, now_s: float) -> None:
         """Brings the account up to date: what the connection holds, and how far each of it has got."""
         account, websocket = self.account, self._websocket
-        account.hold(Kind.REQUEST, self._requests.held_bytes + self._deferred_bytes, now_s)
+        waiting, unfinished = self._requests.held_bytes + self._deferred_bytes, websocket.unfinished_bytes
+        if websocket.is_paused:  # what has come waits for us, and the peer cannot hurry it
+            waiting, unfinished = waiting + unfinished, 0
+        account.hold(Kind.REQUEST, waiting, now_s)
         account.hold(Kind.ANSWER, self._answer_bytes, now_s, progress=websocket.sent_bytes)
-        account.hold(Kind.MESSAGE, websocket.unfinished_bytes, now_s, progress=websocket.received_bytes)
+        account.hold(Kind.MESSAGE, unfinished, now_s, progress=websocket.received_bytes)
         account.hold(Kind.VERSION, self._mapped_bytes, now_s, progress=websocket.sent_bytes)
         for segment, stream_id in list(self._rooms.items()):
             if stream_id is None:
@@ -387,7 +391,7 @@ class Session:
         """Gives back what an entry of the account holds: ends its stream or its frame, else the connection.
 
         Args:
-            holding: of this session's account, of one of `ENDABLE_KINDS`.
+            holding: of this session's account: a `LEASE`, or of a kind that ends with the connection.
             reason: for the client, where it can be told, and for the log.
         """
         connection = self.connection
@@ -582,19 +586,18 @@ class Session:
     # ---- mapped states that answers refer to ----------------------------------------------------
 
     def _map(self, stored: StoredState) -> None:
-        if stored.mapped_bytes:
-            self._mapped[stored] = self._mapped.get(stored, 0) + stored.mapped_bytes
-            self._mapped_bytes += stored.mapped_bytes
+        """An answer that refers to a mapped state is due."""
+        self._mapped[stored] = self._mapped.get(stored, 0) + stored.mapped_bytes
+        self._mapped_bytes += stored.mapped_bytes
 
     def _unmap(self, stored: StoredState) -> None:
-        nbytes = stored.mapped_bytes
-        if nbytes:
-            self._mapped_bytes -= nbytes
-            left = self._mapped[stored] - nbytes
-            if left:
-                self._mapped[stored] = left
-            else:
-                del self._mapped[stored]
+        """It has left, or never will."""
+        self._mapped_bytes -= stored.mapped_bytes
+        left = self._mapped[stored] - stored.mapped_bytes
+        if left:
+            self._mapped[stored] = left
+        else:
+            del self._mapped[stored]
 
     def _refuse_message(self, cause: str) -> None:
         assert self.connection is not None
@@ -620,7 +623,8 @@ class Session:
         follows = subscription.is_followed_by(notice.version)
         subscription.version = notice.version
         notification, encoded = notice.encoded_for(connection.codec, as_delta=follows and subscription.takes_deltas)
-        self._map(notice.stored)
+        if notice.stored.mapped_bytes:
+            self._map(notice.stored)
         connection.send_notification(notification, encoded=encoded, token=notice.take())
         self._note_outbound()
         self._websocket.send_soon()

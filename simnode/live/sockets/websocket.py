@@ -269,6 +269,11 @@ class WebSocket:
         """Takes messages of up to `nbytes` in the heap from now on; larger ones need room."""
         self._reader.take_whole_up_to(nbytes)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is received until a `resume`."""
+        return self._pauses > 0
+
     def give_up_large(self) -> bool:
         """Throws a large message in progress away; see `frames.FrameReader.give_up_large`."""
         return self._reader.give_up_large()

@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 
 from simnode.protocol.codec.base import Encoding
 from simnode.protocol.limits import KIB, MIB
-from simnode.protocol.messages.requests import Put
+from simnode.protocol.messages.requests import Put, QueryNeighborHostingInfo
 from tests.support.live_node import stop
 from tests.support.metric_session import CountingClient, MetricSession
 from tests.support.wire import chunks_of, get_of
@@ -92,6 +92,23 @@ def answers_that_are_not_read_are_held(session: MetricSession) -> None:
     session.check("simnode_held_bytes", 0, kind="answer", **HANDLER)
 
 
+CONTRACTS = 1_100
+"""The list of so many is a long answer, which is kept."""
+
+
+def long_answers_are_kept_for_a_while(session: MetricSession) -> None:
+    with session.client() as client:
+        requests = [session.new_put(b"") for _ in range(CONTRACTS)]
+        for at in range(0, CONTRACTS, 100):
+            put_all(client, requests[at : at + 100])
+            for _ in requests[at : at + 100]:
+                client.answer()
+        session.expect_stored_together(requests)
+        client.asks("node_query", QueryNeighborHostingInfo())
+        check_held(session, "report", 64 * KIB, MIB)
+    session.check("simnode_held_bytes", 0, kind="report", **HANDLER)
+
+
 def whoever_holds_what_is_not_current_is_closed_when_it_is_too_much(session: MetricSession) -> None:
     with session.client() as writer, session.client(receive_buffer_bytes=4096) as reader:
         request = session.new_put(bytes(LINGERING_BYTES))
@@ -126,5 +143,6 @@ SCRIPTS: tuple[Callable[[MetricSession], None], ...] = (
     unfinished_messages_are_held,
     requests_that_wait_for_the_store_are_held,
     answers_that_are_not_read_are_held,
+    long_answers_are_kept_for_a_while,
     whoever_holds_what_is_not_current_is_closed_when_it_is_too_much,
 )
