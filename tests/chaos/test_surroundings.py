@@ -55,6 +55,14 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
+def exit_status(process: subprocess.Popen[bytes], log: Path, *, within_s: float) -> int:
+    """Waits for the node's end; if it does not come in time, the failure shows the node's log."""
+    try:
+        return process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"the node runs on after {within_s:g} s:\n{log.read_text()}")
+
+
 def assert_nothing_is_left(node: RunningNode, ray_dir: Path) -> None:
     wait_until("the processes are gone", lambda: not any(map(is_running, node.pids.values())), timeout_s=2)
     assert not Path(node.run_dir).exists()
@@ -67,7 +75,7 @@ def test_a_daemon_of_rays_dies_and_the_node_ends_with_a_line(daemon: str, log: P
         ray_dir = (Path(node.run_dir) / "ray").resolve()
         [pid] = [child.pid for child in psutil.Process(process.pid).children() if child.name() == daemon]
         os.kill(pid, signal.SIGKILL)
-        assert process.wait(END_TIMEOUT_S) == 1
+        assert exit_status(process, log, within_s=END_TIMEOUT_S) == 1
         assert f"simnode: Ray's {daemon} (pid {pid}) is gone" in log.read_text()
         assert_nothing_is_left(node, ray_dir)
 
@@ -78,7 +86,7 @@ def test_a_signal_of_the_terminal_drains(signum: signal.Signals, log: Path):
     with served(log) as (process, node):
         ray_dir = (Path(node.run_dir) / "ray").resolve()
         os.killpg(process.pid, signum)
-        assert process.wait(10) == 0
+        assert exit_status(process, log, within_s=10) == 0
         assert "did not drain" not in log.read_text()
         assert_nothing_is_left(node, ray_dir)
 
@@ -90,7 +98,7 @@ def test_a_second_signal_ends_the_drain_and_not_the_clean_up(log: Path):
         process.send_signal(signal.SIGINT)
         wait_until("it drains", lambda: not is_running(node.pids["front_door-0"]) or _refuses(node), timeout_s=5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(END_TIMEOUT_S) == -signal.SIGINT
+        assert exit_status(process, log, within_s=END_TIMEOUT_S) == -signal.SIGINT
         assert_nothing_is_left(node, ray_dir)
 
 
@@ -108,7 +116,7 @@ def test_standard_output_has_our_line_only(log: Path):
         os.kill(node.pids["contract_store-0"], signal.SIGKILL)
         wait_until("Ray or we say so", lambda: "contract_store-0" in log.read_text(), timeout_s=10)
         process.terminate()
-        process.wait(20)
+        exit_status(process, log, within_s=20)
         assert process.stdout is not None
         assert process.stdout.read() == b""
 
@@ -127,7 +135,7 @@ def test_modules_in_the_current_directory_are_not_imported(users_directory: Path
     with served(log, cwd=users_directory) as (process, node):
         assert Path(f"/proc/{node.pids['contract_store-0']}/cwd").readlink() == Path(node.run_dir)
         process.terminate()
-        assert process.wait(20) == 0
+        assert exit_status(process, log, within_s=20) == 0
 
 
 def test_modules_and_variables_of_the_user_are_not_used(users_directory: Path, tmp_path: Path, log: Path):
@@ -145,7 +153,7 @@ def test_modules_and_variables_of_the_user_are_not_used(users_directory: Path, t
         TMPDIR=str(long),
     ) as (process, _):
         process.terminate()
-        assert process.wait(20) == 0
+        assert exit_status(process, log, within_s=20) == 0
 
 
 def test_fixture_works_among_modules_of_the_user(users_directory: Path, monkeypatch: pytest.MonkeyPatch):
